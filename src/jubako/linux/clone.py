@@ -1,0 +1,91 @@
+"""Making and joining namespaces: clone(2), unshare(2), setns(2), namespaces(7).
+
+`clone` starts a child that goes on in this interpreter, in new namespaces from its first instruction. It is for
+single-threaded processes only: the C library's fork handlers do not run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from jubako.linux.libc import SYS, check, libc
+
+CLONE_NEWTIME = 0x00000080
+CLONE_PIDFD = 0x00001000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+FLAGS = {
+    "user": CLONE_NEWUSER,
+    "mount": CLONE_NEWNS,
+    "pid": CLONE_NEWPID,
+    "network": CLONE_NEWNET,
+    "ipc": CLONE_NEWIPC,
+    "uts": CLONE_NEWUTS,
+    "cgroup": CLONE_NEWCGROUP,
+    "time": CLONE_NEWTIME,
+}
+"""The OCI runtime-spec's namespace types and the kernel's flags."""
+
+PROC_NAMES = {"mount": "mnt", "network": "net"}
+"""Where `/proc/PID/ns` spells a type otherwise than the OCI runtime-spec."""
+
+_SIGCHLD = 17
+
+
+def clone(flags: int) -> tuple[int, int]:
+    """Fork into the new namespaces of `flags`; (0, -1) in the child, (pid, pidfd) in the parent.
+
+    The pid is as seen from the caller's PID namespace. `CLONE_NEWTIME` is taken by unshare(2) beforehand, since the
+    time namespace holds for children only and clone(2) has no room for that flag.
+    """
+    pidfd = ctypes.c_int(-1)
+    if flags & CLONE_NEWTIME:
+        unshare(CLONE_NEWTIME)
+        flags &= ~CLONE_NEWTIME
+    pid = check(
+        libc.syscall(SYS["clone"], ctypes.c_ulong(flags | CLONE_PIDFD | _SIGCHLD), 0, ctypes.byref(pidfd), 0, 0),
+        "clone",
+        namespace_names(flags),
+    )
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0, -1
+    return pid, pidfd.value
+
+
+def unshare(flags: int) -> None:
+    """Move the caller (for pid and time: its next children) into new namespaces (unshare(2))."""
+    check(libc.unshare(ctypes.c_int(flags)), "unshare", namespace_names(flags))
+
+
+def setns(fd: int, flags: int = 0) -> None:
+    """Join the namespace that `fd` names, or with a pidfd (Linux 5.8) all those in `flags` (setns(2))."""
+    check(libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns", namespace_names(flags) or f"descriptor {fd}")
+
+
+def namespace_names(flags: int) -> str:
+    """`flags` in words, for messages: "user, mount, pid"."""
+    return ", ".join(name for name, flag in FLAGS.items() if flags & flag)
+
+
+def flag_names(flags: int) -> str:
+    """`flags` as the kernel spells them: "CLONE_NEWUSER|CLONE_NEWNS"."""
+    names = [name for name, value in globals().items() if name.startswith("CLONE_") and flags & value]
+    return "|".join(names) or "0"
+
+
+def namespace_path(pid: int | str, kind: str) -> str:
+    """The file of `/proc` for one namespace of a process; `kind` is the OCI runtime-spec's word."""
+    return f"/proc/{pid}/ns/{PROC_NAMES.get(kind, kind)}"
+
+
+def open_namespace(pid: int | str, kind: str) -> int:
+    """A descriptor that keeps a namespace of the process `pid` alive and can be joined."""
+    return os.open(namespace_path(pid, kind), os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,41 @@
+"""Pseudo terminals: pts(4), ioctl_tty(2), termios(3)."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+
+TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
+TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCGPTN = 0x80045430
+
+
+def open_pty(ptmx: int) -> tuple[int, int]:
+    """(master, slave) of a new pty; `ptmx` is an open descriptor of a devpts instance's ptmx and becomes the master.
+
+    The slave is opened through the master (`TIOCGPTPEER`), never by a name that the container could have changed.
+    """
+    fcntl.ioctl(ptmx, TIOCSPTLCK, array.array("i", [0]))
+    slave = fcntl.ioctl(ptmx, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    return ptmx, slave
+
+
+def set_controlling_terminal(fd: int) -> None:
+    """Make `fd` the controlling terminal of the caller's session (which the caller leads)."""
+    fcntl.ioctl(fd, TIOCSCTTY, 0)
+
+
+def window_size(fd: int) -> tuple[int, int]:
+    """(rows, columns) of the terminal `fd`."""
+    size = array.array("H", [0, 0, 0, 0])
+    fcntl.ioctl(fd, TIOCGWINSZ, size)
+    return size[0], size[1]
+
+
+def set_window_size(fd: int, rows: int, columns: int) -> None:
+    """Resize the terminal `fd`; its foreground process group gets SIGWINCH."""
+    fcntl.ioctl(fd, TIOCSWINSZ, array.array("H", [rows, columns, 0, 0]))
