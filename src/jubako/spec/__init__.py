@@ -1,0 +1,1 @@
+"""The OCI runtime-spec document: types, defaults, reading with JSON paths in the messages, writing."""
