@@ -1,0 +1,42 @@
+"""The program `jubako`: run by the installed command as `python -I -S .../jubako/__main__.py`, or by `python -m jubako`.
+
+Without `site` the interpreter starts in half the time, and then knows the standard library only. So the directory that
+holds this package goes to the end of the path, where `site` would have put it; that is where pip puts what we depend on too.
+Libraries that lie elsewhere (a `--user` installation over a distribution's packages) are found by running `site` late.
+"""
+
+import sys
+
+
+class _LateSite:
+    """Runs `site` when a top-level module is missing for the first time, and looks once more."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        if path is not None:
+            return None
+        sys.meta_path.remove(cls)
+        import site
+
+        known = sys.path[:]
+        site.main()
+        sys.path[:] = [*known, *(entry for entry in sys.path if entry not in known)]
+        for finder in sys.meta_path:
+            found = finder.find_spec(name, path, target)
+            if found is not None:
+                return found
+        return None
+
+
+def _find_package() -> None:
+    parent = __file__.rpartition("/")[0].rpartition("/")[0] or "/"
+    if sys.flags.no_site:
+        sys.path.append(parent)
+        sys.meta_path.append(_LateSite)
+
+
+if __name__ == "__main__":
+    _find_package()
+    from jubako.cli.main import main
+
+    sys.exit(main())
