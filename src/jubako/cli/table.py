@@ -1,0 +1,90 @@
+"""Which commands there are, where each lives, and by which other names docker's and podman's users may call it.
+
+A command's module is imported only when the command is asked for: `jubako run` must not pay for `jubako ps`.
+The one-line summaries stand here so that `jubako --help` imports no command at all.
+"""
+
+from __future__ import annotations
+
+from jubako.cli.flags import SWITCH, Flag
+from jubako.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@record
+class Entry:
+    """One command: its module in `jubako.cli.commands`, its summary and the heading it stands under."""
+
+    module: str
+    summary: str
+    group: str
+    hidden: bool = False
+
+
+_RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This machine"
+
+COMMANDS: dict[str, Entry] = {
+    "version": Entry("version", "print the versions of jubako, Python and the kernel", _MACHINE),
+    "help": Entry("help", "print the manual of a command", _MACHINE),
+}
+
+# Other names for whole commands.
+ALIASES: dict[str, str] = {}
+
+# `jubako NOUN VERB`: which command each verb is.
+NOUNS: dict[str, dict[str, str]] = {
+    "container": {},
+}
+
+NOUN_SUMMARIES: dict[str, str] = {
+    "container": "containers",
+}
+
+GLOBAL_FLAGS: tuple[Flag, ...] = (
+    Flag(
+        ("--root",),
+        "keep containers, images and layers in DIR (also JUBAKO_ROOT)",
+        metavar="DIR",
+        completes="directory",
+    ),
+    Flag(
+        ("--run-root",),
+        "keep the state of running containers in DIR (also JUBAKO_RUN)",
+        metavar="DIR",
+        completes="directory",
+    ),
+    Flag(("--debug",), "print where in jubako an error came from (also JUBAKO_DEBUG=1)", SWITCH),
+    Flag(("-v", "--version"), "print jubako's version and end", SWITCH),
+)
+
+
+def resolve(words: list[str]) -> tuple[str, list[str]]:
+    """The command's name and its remaining words, or ("", words) when the first words name no command."""
+    first = words[0]
+    if first in NOUNS and len(words) > 1:
+        name = NOUNS[first].get(words[1])
+        if name is not None:
+            return name, words[2:]
+    name = ALIASES.get(first, first)
+    return (name, words[1:]) if name in COMMANDS else ("", words)
+
+
+def other_names(name: str) -> tuple[str, ...]:
+    """Every other spelling of the command `name`."""
+    found = [alias for alias, target in ALIASES.items() if target == name]
+    for noun, verbs in NOUNS.items():
+        found += [f"{noun} {verb}" for verb, target in verbs.items() if target == name]
+    return tuple(found)
+
+
+def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The visible commands by heading, as (name, summary)."""
+    for title in (_RUN, _CONTAINERS, _IMAGES, _MACHINE):
+        entries = [
+            (name, entry.summary) for name, entry in COMMANDS.items() if entry.group == title and not entry.hidden
+        ]
+        if entries:
+            yield title, entries
