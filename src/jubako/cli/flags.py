@@ -183,7 +183,7 @@ class _Reader:
         return self.store_next(flag, name, argv, position)
 
     def read_short(self, word: str, argv: Sequence[str], position: int) -> int:
-        """`-it`, `-eFOO`, `-e FOO`, `-e=FOO`, `-ie FOO`: switches, then one that takes a value, which takes the rest."""
+        """`-it`, `-eFOO`, `-e FOO`, `-e=FOO`, `-ie FOO`: switches, then one that takes a value."""
         for index in range(1, len(word)):
             name = "-" + word[index]
             flag = self.by_name.get(name)

@@ -64,6 +64,10 @@ def main(argv: list[str] | None = None) -> int:
         return _EXIT_BROKEN_PIPE
     except JubakoError as error:
         return _report(str(error), error, debug or "--debug" in words[:4], error.exit_code)
+    except OSError as error:
+        _let_go_of_output()
+        told = JubakoError.from_os_error("jubako", str(error.filename or "").strip(), error)
+        return _report(str(told).removeprefix("jubako").lstrip(": "), error, debug, EXIT_FAILED)
     except Exception as error:  # the border: whatever a bug raises becomes one clear line
         hint = "" if debug else "\n  hint: this should not happen; 'jubako --debug ...' shows where it did"
         return _report(f"{type(error).__name__}: {error}{hint}", error, debug, EXIT_FAILED)
@@ -73,7 +77,7 @@ def load(name: str) -> CommandModule:
     """The module of the command `name`."""
     module = "jubako.cli.commands." + table.COMMANDS[name].module
     __import__(module)
-    loaded: CommandModule = sys.modules[module]  # type: ignore[assignment]
+    loaded: CommandModule = sys.modules[module]
     return loaded
 
 

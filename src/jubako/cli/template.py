@@ -261,7 +261,7 @@ def _printf(form: str, *values: Any) -> str:
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "json": lambda value: jsontext.dumps(value),
+    "json": jsontext.dumps,
     "join": lambda items, separator: separator.join(text_of(item) for item in items),
     "upper": lambda text: text.upper(),
     "lower": lambda text: text.lower(),
@@ -272,7 +272,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "println": lambda *values: " ".join(text_of(value) for value in values) + "\n",
     "print": lambda *values: "".join(text_of(value) for value in values),
     "printf": _printf,
-    "len": lambda value: len(value),
+    "len": len,
     "index": _index,
     "eq": _equal,
     "ne": lambda value, other: value != other,
