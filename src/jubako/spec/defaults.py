@@ -81,5 +81,5 @@ def thermal_paths(directory: str = "/sys/devices/system/cpu") -> tuple[str, ...]
     """Each CPU's thermal_throttle directory, where the machine has them: a side channel that moby masks too."""
     if not os.path.exists(f"{directory}/cpu0/thermal_throttle"):
         return ()
-    cpus = [name for name in os.listdir(directory) if name.startswith("cpu") and name[3:].isdigit()]
-    return tuple(f"/sys/devices/system/cpu/{name}/thermal_throttle" for name in sorted(cpus, key=lambda name: int(name[3:])))
+    numbers = [int(name[3:]) for name in os.listdir(directory) if name.startswith("cpu") and name[3:].isdigit()]
+    return tuple(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in sorted(numbers))

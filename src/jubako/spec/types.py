@@ -1,8 +1,8 @@
 """The container's document as frozen records: OCI runtime-spec 1.2, config.json for Linux.
 
 Names are the specification's, in snake_case. Three rules hold throughout. Lists are tuples, and JSON objects with free
-names are tuples of pairs, so every record is hashable. A part that the document leaves out is the record's default, and a
-part equal to its default is left out when written; `None` stands only where absent and empty mean different things.
+names are tuples of pairs, so every record is hashable. A part that the document leaves out is the record's default, and
+a part equal to its default is left out when written; `None` stands only where absent and empty mean different things.
 Nothing here knows a policy: see `defaults` for what a container gets unasked.
 """
 
@@ -156,7 +156,7 @@ class Hook:
 
 @record
 class Hooks:
-    """Hooks by the point where they run, each list in order (`prestart` is deprecated and runs before create_runtime)."""
+    """Hooks by the point where they run, each list in order (`prestart`, deprecated, runs before `create_runtime`)."""
 
     prestart: tuple[Hook, ...] = ()
     create_runtime: tuple[Hook, ...] = ()
