@@ -49,7 +49,7 @@ def entry() -> NoReturn:
 def main(argv: list[str] | None = None) -> int:
     """Do what the command line `argv` (by default the process's own) asks for and return the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    debug = bool(os.environ.get("JUBAKO_DEBUG"))
+    debug, name = bool(os.environ.get("JUBAKO_DEBUG")), ""
     try:
         _accept_odd_bytes()
         debug, name, rest = _read_global_flags(words, debug)
@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         return _report(str(error), error, debug or "--debug" in words[:4], error.exit_code)
     except OSError as error:
         _let_go_of_output()
-        told = JubakoError.from_os_error("jubako", str(error.filename or "").strip(), error)
-        return _report(str(told).removeprefix("jubako").lstrip(": "), error, debug, EXIT_FAILED)
+        told = JubakoError.from_os_error(name or "jubako", os.fsdecode(error.filename or ""), error)
+        return _report(str(told), error, debug, EXIT_FAILED)
     except Exception as error:  # the border: whatever a bug raises becomes one clear line
         hint = "" if debug else "\n  hint: this should not happen; 'jubako --debug ...' shows where it did"
         return _report(f"{type(error).__name__}: {error}{hint}", error, debug, EXIT_FAILED)
