@@ -1,0 +1,59 @@
+"""A private view of cgroup v2 with a group delegated to the account: what systemd gives a user, on machines without it.
+
+Made as root in a mount namespace of its own: the machine's cgroup mounts are neither used nor changed, only one child
+group of the cgroup2 hierarchy's root is added and removed again (cgroup-v2, "Delegation Containment").
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from world.account import Account
+
+_ENTER = """
+set -e
+umount --recursive /sys/fs/cgroup 2>/dev/null || umount --lazy /sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo 0 > "/sys/fs/cgroup/$0/session/cgroup.procs"
+exec "$@"
+"""
+
+
+@contextmanager
+def delegated_group(account: Account) -> Iterator[tuple[str, ...]]:
+    """The prefix that runs a command in the group's leaf `session`, seeing only cgroup v2; still as root."""
+    top = cgroup2_mount()
+    name = f"jubako-test-{os.getpid()}"
+    group = top / name
+    (group / "session").mkdir(parents=True)
+    try:
+        for controller in (group / "cgroup.controllers").read_text().split():
+            _try_to_write(group / "cgroup.subtree_control", f"+{controller}")
+        for directory in (group, group / "session"):
+            os.chown(directory, account.uid, account.gid)
+            for file in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
+                os.chown(directory / file, account.uid, account.gid)
+        yield ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, name)
+    finally:
+        subprocess.run(("sh", "-c", 'echo 1 > "$0/cgroup.kill"', group), stderr=subprocess.DEVNULL)
+        for path, _, _ in os.walk(group, topdown=False):
+            os.rmdir(path)
+
+
+def cgroup2_mount() -> Path:
+    """Where the machine has cgroup v2 mounted: all of /sys/fs/cgroup, or `unified` on a hybrid machine."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if " - cgroup2 " in line:
+            return Path(line.split()[4])
+    raise LookupError("no cgroup2 mount on this machine")
+
+
+def _try_to_write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError:  # a controller that is in use elsewhere: the group works without it
+        pass
