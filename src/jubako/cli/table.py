@@ -27,6 +27,8 @@ class Entry:
 _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This machine"
 
 COMMANDS: dict[str, Entry] = {
+    "run": Entry("run", "run a command in a new container", _RUN),
+    "doctor": Entry("doctor", "find out what this machine can and cannot do for containers", _MACHINE),
     "version": Entry("version", "print the versions of jubako, Python and the kernel", _MACHINE),
     "help": Entry("help", "print the manual of a command", _MACHINE),
 }
@@ -36,7 +38,7 @@ ALIASES: dict[str, str] = {}
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
-    "container": {},
+    "container": {"run": "run"},
 }
 
 NOUN_SUMMARIES: dict[str, str] = {
