@@ -1,0 +1,245 @@
+"""Subordinate ids and the two set-uid programs that map them: subuid(5), newuidmap(1), capabilities(7).
+
+Without them a container has one id only: `apt`, `su` and most services in an image fail, but `jubako run` works.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from jubako.doctor.finding import Finding, note, ok, problem, warning
+from jubako.doctor.programs import GETSUBIDS, SHADOW
+from jubako.doctor.remedies import install
+from jubako.ids import subordinate
+from jubako.ids.subordinate import SUBGID, SUBUID, SubordinateRange
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.doctor.host import Host
+    from jubako.doctor.trials import Trial
+
+ENOUGH = 65536
+"""An image may use any id up to nobody (65534)."""
+
+_FIRST_FREE = 100000  # SUB_UID_MIN of login.defs(5)
+_LAST = 600100000  # SUB_UID_MAX
+_CAPABILITY = "security.capability"
+_CAP_SETUID_SETGID = {"newuidmap": 7, "newgidmap": 6}
+
+
+def everybody(host: Host, path: str) -> tuple[SubordinateRange, ...]:
+    """All ranges that the file gives to anybody."""
+    return subordinate.read_all_ranges(host.path(path))[0]
+
+
+def own_ranges(host: Host, path: str) -> tuple[SubordinateRange, ...]:
+    """The account's ranges, by name and by number, in the file's order; getsubids(1) tells those of a service."""
+    if subordinate.asks_a_service(host.path(subordinate.NSSWITCH)):
+        return _asked(host, path)
+    return tuple(e for e in everybody(host, path) if e.owner in (host.user, str(host.uid)) and e.count)
+
+
+def _asked(host: Host, path: str) -> tuple[SubordinateRange, ...]:
+    program = host.which("getsubids")
+    if program is None:
+        return ()
+    trial = host.attempt("getsubids", program, host.user or str(host.uid), "-g" if path == SUBGID else "")
+    pairs = [word.split(":") for word in trial.detail.split()] if trial.ok else []
+    return tuple(SubordinateRange(host.user, int(start), int(count), program) for start, count in pairs)
+
+
+def free_start(host: Host) -> int:
+    """Where a range of 65536 ids is free of every other range and of every account, for uids and gids alike."""
+    taken = [entry.interval for path in (SUBUID, SUBGID) for entry in everybody(host, path)]
+    for path in ("/etc/passwd", "/etc/group"):
+        taken += [(number, number + 1) for number in _account_ids(host, path)]
+    start = _FIRST_FREE
+    for first, end in sorted(taken):
+        if first < start + ENOUGH and end > start:
+            start = -(-end // ENOUGH) * ENOUGH if end > _FIRST_FREE + ENOUGH else max(end, start)
+    return start if start + ENOUGH <= _LAST else _FIRST_FREE
+
+
+def subordinate_uids(host: Host) -> Finding:
+    """Does the account have subordinate user ids?"""
+    return _subordinate(host, "subordinate uids", SUBUID)
+
+
+def subordinate_gids(host: Host) -> Finding:
+    """Does the account have subordinate group ids?"""
+    return _subordinate(host, "subordinate gids", SUBGID)
+
+
+def _subordinate(host: Host, name: str, path: str) -> Finding:
+    ranges = own_ranges(host, path)
+    total = sum(entry.count for entry in ranges)
+    shown = ", ".join(f"{entry.start}:{entry.count}" for entry in ranges) or "none"
+    evidence = f"{path}, entries of {host.user or host.uid}: {shown}"
+    service = subordinate.asks_a_service(host.path(subordinate.NSSWITCH))
+    if service:
+        evidence = f"{subordinate.NSSWITCH}: subid: {service}; getsubids said: {shown}"
+        if host.which("getsubids") is None:
+            remedy = install(host, GETSUBIDS)
+            return warning(name, f"come from {service}, and getsubids is missing", evidence, remedy=remedy)
+    if host.uid == 0 and not ranges:
+        return note(name, "none for root, who may map any range", evidence)
+    if total >= ENOUGH:
+        return ok(name, f"{total} ids", evidence)
+    if service:
+        remedy = (
+            f"# Ask whoever runs {service} for {ENOUGH} ids; what it gives now:\n"
+            f"getsubids {host.user}; getsubids -g {host.user}"
+        )
+        return warning(name, f"{total} ids from {service}: images use up to {ENOUGH}", evidence, remedy=remedy)
+    summary = f"only {total} ids: images use up to {ENOUGH}" if ranges else "none: containers have a single id"
+    return warning(name, summary, evidence, remedy=_add_ranges(host))
+
+
+def _add_ranges(host: Host) -> str:
+    start = free_start(host)
+    span = f"{start}-{start + ENOUGH - 1}"
+    who = host.user or str(host.uid)
+    return (
+        f"{host.sudo}usermod --add-subuids {span} --add-subgids {span} {who}\n"
+        "# where usermod does not know these flags (busybox):\n"
+        f"# echo {who}:{start}:{ENOUGH} | {host.sudo}tee -a /etc/subuid /etc/subgid\n"
+        "# then, for a base namespace with the new map:\n"
+        "jubako system shutdown"
+    )
+
+
+def overlapping_ranges(host: Host) -> Finding:
+    """Do the account's ranges belong to it alone? Whoever shares a range may signal and trace our containers."""
+    name = "overlapping ranges"
+    clashes: list[str] = []
+    wrong: list[str] = []
+    remedies: list[str] = []
+    for path, accounts, flag in ((SUBUID, "/etc/passwd", "subuids"), (SUBGID, "/etc/group", "subgids")):
+        ranges, broken = subordinate.read_all_ranges(host.path(path))
+        wrong += [f"{failure.subject}: {failure.reason}" for failure in broken]
+        pairs = subordinate.find_overlaps(ranges, (host.user, str(host.uid)))
+        clashes += [f"{path}: {first} and {second} overlap" for first, second in pairs]
+        shared = {entry for pair in pairs for entry in pair if entry.owner in (host.user, str(host.uid))}
+        for own in own_ranges(host, path):
+            people = [number for number in _account_ids(host, accounts) if own.start <= number < own.interval[1]]
+            clashes += [f"{path}: {own} contains the id {number} of {accounts}" for number in people[:4]]
+            if people or own in shared:
+                start = free_start(host)
+                remedies.append(
+                    f"{host.sudo}usermod --del-{flag} {own.start}-{own.interval[1] - 1} {host.user}\n"
+                    f"{host.sudo}usermod --add-{flag} {start}-{start + ENOUGH - 1} {host.user}"
+                )
+    if clashes:
+        note_ = "# Containers that exist keep files of the old ids: remove or chown them."
+        return warning(
+            name,
+            "the account's ids belong to somebody else too",
+            *clashes,
+            *wrong,
+            remedy="\n".join([*remedies, note_, "jubako system shutdown"]),
+        )
+    if wrong:
+        return warning(
+            name, "a line is malformed", *wrong, remedy=f"{host.sudo}${{EDITOR:-vi}} /etc/subuid /etc/subgid"
+        )
+    return ok(name, "nobody shares the account's ids", "compared /etc/subuid and /etc/subgid with passwd and group")
+
+
+def _account_ids(host: Host, path: str) -> list[int]:
+    fields = [line.split(":") for line in (host.read(path) or "").splitlines()]
+    return [int(field[2]) for field in fields if len(field) > 3 and field[2].isdigit()]
+
+
+def newuidmap(host: Host) -> Finding:
+    """Is newuidmap there, and has it the power it needs?"""
+    return _helper(host, "newuidmap")
+
+
+def newgidmap(host: Host) -> Finding:
+    """Is newgidmap there, and has it the power it needs?"""
+    return _helper(host, "newgidmap")
+
+
+def _helper(host: Host, name: str) -> Finding:
+    path = host.which(name)
+    if host.uid == 0:
+        return ok(name, "not needed: root writes the maps itself", f"found: {path or 'no'}")
+    if path is None:
+        return warning(
+            name,
+            "missing: containers have a single id",
+            f"looked for it in PATH={host.environ.get('PATH', '')}",
+            remedy=install(host, SHADOW),
+        )
+    found = host.stat(path)
+    mode = found.st_mode if found else 0
+    owner = found.st_uid if found else -1
+    capable = _has_capability(host, path, _CAP_SETUID_SETGID[name])
+    evidence = f"{path}: mode {stat.filemode(mode)}, owner {owner}, file capability {'yes' if capable else 'no'}"
+    setuid = bool(mode & stat.S_ISUID) and (owner == 0 or host.root != "/")
+    mount = host.mount_of(os.path.realpath(path) if host.root == "/" else path)
+    if mount is not None and "nosuid" in mount.options:
+        return warning(
+            name,
+            f"powerless: {mount.path} is mounted nosuid",
+            evidence,
+            f"{mount.path}: {','.join(mount.options)}",
+            remedy=f"{host.sudo}mount -o remount,suid {mount.path}",
+        )
+    if not setuid and not capable:
+        needed = "cap_setuid" if name == "newuidmap" else "cap_setgid"
+        return warning(
+            name,
+            "has neither the set-uid bit nor the file capability",
+            evidence,
+            remedy=f"{host.sudo}chmod u+s {path}\n# or with less power:\n# {host.sudo}setcap {needed}+ep {path}",
+        )
+    return ok(name, "has the power to write id maps", evidence)
+
+
+def _has_capability(host: Host, path: str, bit: int) -> bool:
+    """Whether the file's permitted set holds the capability (struct vfs_cap_data, capabilities(7))."""
+    try:
+        data = os.getxattr(host.path(path), _CAPABILITY)
+    except OSError:
+        return False
+    return len(data) >= 8 and bool(int.from_bytes(data[4:8], "little") & 1 << bit)
+
+
+def whole_map(host: Host) -> Finding:
+    """The base map, written for real into a namespace that is thrown away."""
+    name = "id map"
+    uids, gids = own_ranges(host, SUBUID), own_ranges(host, SUBGID)
+    if host.uid and not (uids and gids):
+        return note(name, "a single id: the caller's own, as root", f"map: 0 {host.uid} 1")
+    helpers = [host.which(program) or "" for program in ("newuidmap", "newgidmap")] if host.uid else ["", ""]
+    if host.uid and not all(helpers):
+        return note(name, "a single id: the caller's own, as root", "newuidmap or newgidmap is missing")
+    maps = [_map_text(host, number, ranges) for number, ranges in ((host.uid, uids), (host.gid, gids))]
+    trial: Trial = host.attempt("id_map", *maps, *helpers)
+    shown = maps[0].replace("\n", ", ")
+    if trial.ok:
+        return ok(name, shown, f"tried, in a namespace of its own: {trial}")
+    if not host.attempt("user_namespace").ok:
+        return problem(name, "cannot be written without a user namespace", f"{shown}: {trial}")
+    return warning(
+        name,
+        "the ranges cannot be mapped: containers have a single id",
+        f"{shown}: {trial}",
+        remedy="# See the findings on newuidmap, newgidmap, no new privileges and overlapping ranges.",
+    )
+
+
+def _map_text(host: Host, number: int, ranges: tuple[SubordinateRange, ...]) -> str:
+    """The extents as `IdMap.text` writes them: the account as root, its ranges behind it."""
+    if host.uid == 0 and not ranges:
+        return f"0 {_FIRST_FREE} {ENOUGH}"
+    lines, inside = ([f"0 {number} 1"], 1) if host.uid else ([], 0)
+    for entry in ranges:
+        lines.append(f"{inside} {entry.start} {entry.count}")
+        inside += entry.count
+    return "\n".join(lines)
+
+
+CHECKS = (subordinate_uids, subordinate_gids, overlapping_ranges, newuidmap, newgidmap, whole_map)
