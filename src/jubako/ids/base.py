@@ -27,6 +27,7 @@ from jubako.ids.subordinate import (
     SUBUID,
     SubordinateRange,
     read_all_ranges,
+    read_ranges_of,
     read_subordinate_gids,
     read_subordinate_uids,
     suggest_range,
@@ -93,8 +94,7 @@ def find_base() -> BaseIds:
     """The base that this process's user can have on this host."""
     caller = find_caller()
     if _is_root(caller):
-        uid_ranges, gid_ranges = read_all_ranges(SUBUID)[0], read_all_ranges(SUBGID)[0]
-        return compute_root_base(caller, uid_ranges, gid_ranges)
+        return compute_root_base(caller, _everybodys(SUBUID), _everybodys(SUBGID))
     obstacle, remedy = find_helper_obstacle()
     if obstacle:
         return single_base(caller, Loss(obstacle, _SINGLE_COST, remedy))
@@ -305,6 +305,13 @@ def _inherited_base(caller: Caller) -> BaseIds:
         setgroups_deny=caller.setgroups_denied,
         lost=(loss,) if single else (),
     )
+
+
+def _everybodys(path: str) -> tuple[SubordinateRange, ...]:
+    """All ranges of a file; a broken line stops root only where it is about root's own containers."""
+    for owner in PRIVATE_OWNERS:
+        read_ranges_of(path, owner)
+    return read_all_ranges(path)[0]
 
 
 def _is_root(caller: Caller) -> bool:

@@ -52,12 +52,12 @@ def parse_userns(value: str) -> Userns:
     )
 
 
-def parse_id(text: str, what: str, subject: str, least: int = 0) -> int:
+def parse_id(text: str, what: str, operation: str, subject: str, least: int = 0) -> int:
     """A decimal id or amount, or `UsageError` saying `what` it was to be in `subject`."""
     if text.isascii() and text.isdigit() and least <= int(text) < END_OF_IDS:
         return int(text)
     raise UsageError(
-        "read id map" if "userns" not in subject else "read",
+        operation,
         subject,
         reason=f"{what} {text!r} is not a number from {least} to {END_OF_IDS - 1}",
     )
@@ -72,7 +72,7 @@ def _parse_options(mode: str, rest: str) -> Userns:
         if not equals:
             raise UsageError("read", subject, reason=f"{option!r} must be KEY=VALUE")
         if key == "size" or (mode == KEEP_ID and key in ("uid", "gid")):
-            numbers[key] = parse_id(value, key, subject, least=1 if key == "size" else 0)
+            numbers[key] = parse_id(value, key, "read", subject, least=1 if key == "size" else 0)
         elif mode == AUTO and key in mappings:
             mappings[key].append(value)
         else:

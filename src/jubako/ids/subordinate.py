@@ -47,12 +47,12 @@ def read_subordinate_gids(name: str, uid: int) -> tuple[SubordinateRange, ...]:
     return _read(name, uid, SUBGID, "-g")
 
 
-def read_ranges_of(path: str, name: str, uid: int) -> tuple[SubordinateRange, ...]:
+def read_ranges_of(path: str, name: str, uid: int | None = None) -> tuple[SubordinateRange, ...]:
     """The ranges in the file `path` that belong to the user `name` or `uid`; a missing file has none.
 
     A broken line of this user is a `JubakoError` that names file and line.
     """
-    owners = {name, str(uid)} - {""}
+    owners = {name, "" if uid is None else str(uid)} - {""}
     found = []
     for number, line in _lines(path):
         if line.split(":", 1)[0].strip() in owners:

@@ -63,9 +63,9 @@ def read_triple(text: str, kind: str, base: IdMap, flags_allowed: bool = True) -
     flags = fields[0][: len(fields[0]) - len(container)]
     if not container or not fields[1].removeprefix("@") or not fields[2]:
         raise _malformed(text, kind, flags_allowed)
-    inside = parse_id(container, f"the container {kind}", text)
-    start = parse_id(fields[1].removeprefix("@"), f"the {kind} that it maps to,", text)
-    size = parse_id(fields[2], "the amount", text)
+    inside = parse_id(container, f"the container {kind}", f"read {kind} map", text)
+    start = parse_id(fields[1].removeprefix("@"), f"the {kind} that it maps to,", f"read {kind} map", text)
+    size = parse_id(fields[2], "the amount", f"read {kind} map", text)
     if size == 0:
         raise UsageError(f"use {kind} map", text, reason="its size is 0, it must be at least 1")
     if max(inside, start) + size > END_OF_IDS:
