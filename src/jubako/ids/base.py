@@ -95,6 +95,13 @@ def find_base() -> BaseIds:
     caller = find_caller()
     if _is_root(caller):
         return compute_root_base(caller, _everybodys(SUBUID), _everybodys(SUBGID))
+    if caller.uid == 0 and _is_whole(caller.uid_map):
+        # The one id that could be mapped is the host's root itself, and a container must never get that unasked.
+        raise JubakoError(
+            "choose ids for root's containers",
+            reason="without CAP_SETUID and CAP_SETGID root can map nobody but itself",
+            hint="start jubako as an ordinary user, or with both capabilities",
+        )
     obstacle, remedy = find_helper_obstacle()
     if obstacle:
         return single_base(caller, Loss(obstacle, _SINGLE_COST, remedy))
@@ -124,11 +131,9 @@ def find_helper_obstacle() -> tuple[str, str]:
         program = find_program(name)
         if not program:
             return f"the program {name} is not installed", f"install it ({PACKAGES})"
-        obstacle = find_obstacle(program)
-        if "NoNewPrivs" in obstacle:
-            return obstacle, "start jubako outside of it"
+        obstacle, remedy = find_obstacle(program)
         if obstacle:
-            return obstacle, f"as root: chmod u+s {program}"
+            return obstacle, remedy
     return "", ""
 
 
@@ -239,6 +244,10 @@ _SINGLE_COST = (
 def _no_ranges(caller: Caller, path: str) -> Loss:
     who = caller.name or str(caller.uid)
     start, size = suggest_range((*read_all_ranges(SUBUID)[0], *read_all_ranges(SUBGID)[0]))
+    if not caller.name:
+        line = f"{caller.uid}:{start}:{size}"
+        remedy = f"as root: add the line {line} to {SUBUID} and {SUBGID}; then `jubako system shutdown`"
+        return Loss(f"no subordinate ids for {who} in {path}", _SINGLE_COST, remedy)
     span = f"{start}-{start + size - 1}"
     return Loss(
         f"no subordinate ids for {who} in {path}",

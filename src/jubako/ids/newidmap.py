@@ -90,46 +90,54 @@ def find_program(name: str) -> str:
     return ""
 
 
-def find_obstacle(program: str) -> str:
-    """Why the helper `program` (a path) has no power to write maps, or an empty string.
+def find_obstacle(program: str) -> tuple[str, str]:
+    """Why the helper `program` (a path) has no power to write maps, and the remedy; empty where it has.
 
     It must be set-uid root or carry its file capability, on a file system without `nosuid`, and the caller must not
     have NoNewPrivs (prctl(2), PR_SET_NO_NEW_PRIVS), which makes both ineffective.
     """
     if no_new_privs():
-        return (
-            "this process has NoNewPrivs (from a sandbox or a service's NoNewPrivileges=), so no program gains rights"
+        return "this process has NoNewPrivs, so no program it starts gains rights", (
+            "start jubako outside of the sandbox or service (NoNewPrivileges=) that set it"
         )
     try:
         status = os.stat(program)
         if os.statvfs(program).f_flag & os.ST_NOSUID:
-            return f"{program} lies on a file system that is mounted nosuid"
+            return f"{program} lies on a file system that is mounted nosuid", "as root: remount it with suid"
     except OSError as failure:
-        return f"{program}: {failure.strerror}"
-    if status.st_mode & stat.S_ISUID and status.st_uid == 0:
-        return ""
+        return f"{program}: {failure.strerror}", f"install it ({PACKAGES})"
+    if status.st_mode & stat.S_ISUID:
+        if status.st_uid == 0:
+            return "", ""
+        return f"{program} is set-uid, but its owner is not root in this user namespace", (
+            "start jubako outside of that namespace"
+        )
     try:
         os.getxattr(program, "security.capability")
     except OSError:
-        return f"{program} is neither set-uid root nor has a file capability"
-    return ""
+        kind = _kind_of(program)
+        return f"{program} is neither set-uid root nor has a file capability", (
+            f"as root: chmod u+s {program}, or setcap cap_set{kind}=ep {program}"
+        )
+    return "", ""
 
 
 def explain_failure(program: str, message: str) -> str:
     """The hint for a helper that failed with `message`."""
-    kind = "gid" if program.endswith("newgidmap") else "uid"
+    kind = _kind_of(program)
     if "not allowed" in message:
         return (
             f"the range is not yours in /etc/sub{kind}: compare what stands there, or have it added by root with "
             f"usermod --add-sub{kind}s FIRST-LAST USER"
         )
-    obstacle = find_obstacle(program)
-    if obstacle:
-        if "NoNewPrivs" in obstacle:
-            return f"{obstacle}; start jubako outside of it"
-        return f"{obstacle}; as root: chmod u+s {program}, or setcap cap_set{kind}=ep {program}"
     if "owned by a different user" in message:
-        return "the process is another user's or not dumpable, or newgrp or sg has changed this one's primary group"
+        return (
+            f"{os.path.basename(program)} insists that the process is yours, is dumpable, and has your primary group "
+            "of /etc/passwd (not one from newgrp or sg)"
+        )
+    cause, remedy = find_obstacle(program)
+    if cause:
+        return f"{cause}; {remedy}"
     if "Operation not permitted" in message:
         return (
             "inside a container or another user namespace, the ranges must themselves be mapped there: "
@@ -187,6 +195,10 @@ def _collect(helpers: list[Helper]) -> list[tuple[Helper, int | None, str]]:
     return results
 
 
+def _kind_of(program: str) -> str:
+    return "gid" if program.endswith("newgidmap") else "uid"
+
+
 def _show_status(status: int | None) -> str:
     code = os.waitstatus_to_exitcode(status or 0)
     return f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -209,7 +221,10 @@ def _write(path: str, text: str) -> None:
 def _write_hint(path: str, number: int) -> str:
     if number == errno.EINVAL:
         return "the kernel found the map malformed: an overlap, an empty range, or too long"
-    if number in (errno.EPERM, errno.EACCES):
+    if number == errno.EACCES:
+        # Its files under /proc then belong to the host's root (proc(5)).
+        return "the process is another user's or not dumpable; changing its uid makes it so, PR_SET_DUMPABLE undoes it"
+    if number == errno.EPERM:
         if path.endswith("setgroups"):
             return "setgroups can be denied only before gid_map is written, and by the namespace's owner"
         return (

@@ -177,6 +177,17 @@ def test_without_newuidmap_the_base_is_the_single_id(monkeypatch: pytest.MonkeyP
     assert "uidmap" in base.lost[0].remedy
 
 
+def test_root_without_the_capabilities_never_maps_the_hosts_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jubako.ids.base.find_caller", lambda: replace(ROOT, may_write=False))
+    with pytest.raises(JubakoError, match="nobody but itself"):
+        find_base()
+
+
+def test_a_user_without_a_name_is_told_the_line_to_add() -> None:
+    (loss,) = compute_user_base(replace(ANN, uid=4321, name=""), (), ()).lost
+    assert "add the line 4321:" in loss.remedy
+
+
 def test_bases_compare_by_value() -> None:
     loss = Loss("cause", "cost", "remedy")
     assert single_base(ANN, loss) == single_base(ANN, loss)
