@@ -57,7 +57,7 @@ def free_start(host: Host) -> int:
     start = _FIRST_FREE
     for first, end in sorted(taken):
         if first < start + ENOUGH and end > start:
-            start = -(-end // ENOUGH) * ENOUGH if end > _FIRST_FREE + ENOUGH else max(end, start)
+            start = end
     return start if start + ENOUGH <= _LAST else _FIRST_FREE
 
 
