@@ -29,14 +29,14 @@ class _LateSite:
 
 
 def _find_package() -> None:
-    parent = __file__.rpartition("/")[0].rpartition("/")[0] or "/"
+    """Make this package importable where no `site` has run."""
     if sys.flags.no_site:
-        sys.path.append(parent)
+        sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0] or "/")
         sys.meta_path.append(_LateSite)
 
 
 if __name__ == "__main__":
     _find_package()
-    from jubako.cli.main import main
+    from jubako.cli.main import entry
 
-    sys.exit(main())
+    entry()

@@ -59,8 +59,10 @@ class Traces:
         """What is there now and was not before, and the other way round where that matters."""
         lines = []
         for kind, now in self.found.items():
+            if kind == "mount in the base" and not before.found[kind]:
+                continue  # there was no base
             lines += [f"{kind} left behind: {thing}" for thing in sorted(now - before.found[kind])]
-            if kind in ("mount", "network device", "descriptor"):
+            if kind.startswith("mount") or kind in ("network device", "descriptor"):
                 lines += [f"{kind} gone: {thing}" for thing in sorted(before.found[kind] - now)]
         return lines
 
@@ -82,7 +84,8 @@ class Machine:
             {
                 "process": {f"{pid} {processes[pid].command} (started at {processes[pid].started})" for pid in mine},
                 "namespace": {line for pid in mine for line in _namespaces(pid)} - set(_namespaces(os.getpid())),
-                "mount": set(_mounts("self")).union(*(_mounts(pid) for pid in pauses)),
+                "mount": set(_mounts("self")),
+                "mount in the base": {line for pid in pauses for line in _mounts(pid)},
                 "cgroup": set(_cgroups(self.accounts)),
                 "network device": set(os.listdir("/sys/class/net")),
                 "file": {line for account in self.accounts for line in _files(account)},
@@ -182,7 +185,7 @@ def _mounts(pid: int | str) -> Iterator[str]:
     for line in lines:
         left, _, right = line.partition(" - ")
         point, (kind, source) = left.split()[4], right.split()[:2]
-        yield f"{point} ({kind} {source})" + ("" if pid == "self" else " in the base's namespace")
+        yield f"{point} ({kind} {source})"
 
 
 def _cgroups(accounts: tuple[Account, ...]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,8 +26,9 @@ def test_skopeo_reads_it(form: str, tmp_path: Path) -> None:
     else:
         path = archives.write_oci_layout(tmp_path / "layout", LAYERS, "greeting:latest", config)
     copy = f"dir:{tmp_path}/copy"
+    # As root of a namespace, since it keeps the owners that the archive has
     for argv in (["inspect", "--config", f"{form}:{path}"], ["copy", "--insecure-policy", f"{form}:{path}", copy]):
-        done = subprocess.run((skopeo, "--tmpdir", str(tmp_path), *argv), capture_output=True, text=True)
+        done = run_as_namespace_root(skopeo, "--tmpdir", str(tmp_path), *argv)
         assert done.returncode == 0, done.stderr
         if argv[0] == "inspect":
             assert json.loads(done.stdout)["config"]["Cmd"] == ["cat", "/etc/greeting"]

@@ -1,0 +1,37 @@
+"""Which modules a command loads, in this process and in those it forks: each is paid for at every start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = frozenset(
+    "typing dataclasses collections re json enum argparse pathlib contextlib functools subprocess socket logging "
+    "tempfile shutil inspect asyncio threading selectors signal random warnings traceback sqlite3 site "
+    "importlib.metadata importlib.resources rich".split()
+)
+"""Each costs from two to thirty milliseconds, or brings in one that does."""
+
+KEPT = Path(__file__).parents[1] / "e2e/start_path_modules.txt"
+
+
+def modules_of(*arguments: str) -> set[str]:
+    """The modules that `jubako ARGUMENTS` loads as it is installed, those of a bare interpreter left out."""
+    import jubako
+
+    main = Path(jubako.__file__).with_name("__main__.py")
+    return _loaded(str(main), *arguments) - _loaded("-c", "")
+
+
+def kept() -> set[str]:
+    return set(KEPT.read_text().split())
+
+
+def _loaded(*arguments: str) -> set[str]:
+    python = (sys.executable, "-I", "-S", "-X", "importtime")
+    done = subprocess.run((*python, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    lines = done.stderr.splitlines()
+    said = [line for line in lines if not line.startswith("import time:")]
+    assert done.returncode == 0, "\n".join(said)
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")} - {"imported package"}
