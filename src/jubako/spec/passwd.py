@@ -32,8 +32,8 @@ class ResolvedUser:
 def lookup_user(user: str, passwd: str | bytes, group: str | bytes) -> ResolvedUser:
     """The ids that `user` (`UID`, `name`, `UID:GID`, `name:group`, `:group`, empty for root) means in a container.
 
-    A number is an id even where a user has it for a name. Without an explicit group, a listed user has its primary group
-    and those that name it as a member; with one, only that. Raises `NotFoundError` for unknown names.
+    A number is an id even where a user has it for a name. Without an explicit group, a listed user has its primary
+    group and those that name it as a member; with one, only that. Raises `NotFoundError` for unknown names.
     """
     user_part, _, group_part = user.partition(":")
     wanted = _number(user_part, user, "user") if user_part else 0
