@@ -19,55 +19,43 @@ _RELEASED = 1735689600  # 2025-01-01: no clock that is right shows less
 def runtime_directory(host: Host) -> Finding:
     """Is there an XDG_RUNTIME_DIR of the account's own (XDG Base Directory Specification)? su and cron give none."""
     name = "runtime directory"
+    if host.environ.get("JUBAKO_RUN"):
+        return ok(name, host.runtime, "JUBAKO_RUN is set")
     if host.uid == 0:
         return ok(name, host.runtime, "root uses /run")
     directory = host.environ.get("XDG_RUNTIME_DIR", "")
     ready = f"/run/user/{host.uid}"
-    remedy = (
-        f"export XDG_RUNTIME_DIR={ready}"
-        if host.exists(ready)
-        else f"{host.sudo}loginctl enable-linger {host.user or host.uid}\nexport XDG_RUNTIME_DIR={ready}"
-    )
+    remedy = f"export XDG_RUNTIME_DIR={ready}"
+    if not host.exists(ready):
+        remedy = f"{host.sudo}loginctl enable-linger {host.user or host.uid}\n{remedy}"
     if not directory:
-        return _temporary(host, name, remedy)
+        return _temporary(host, name, "XDG_RUNTIME_DIR is not set", "XDG_RUNTIME_DIR: not set", remedy)
     found = host.stat(directory)
     if found is None:
-        return problem(
-            name,
-            "XDG_RUNTIME_DIR names a directory that is not there",
-            f"XDG_RUNTIME_DIR={directory}",
-            remedy=(
-                f"{host.sudo}install -d -m 0700 -o {host.user or host.uid} {directory}\n"
-                "# or use the one below /tmp:\n"
-                "unset XDG_RUNTIME_DIR"
-            ),
-        )
+        why = "XDG_RUNTIME_DIR names a directory that is not there"
+        return _temporary(host, name, why, f"XDG_RUNTIME_DIR={directory}: not there", remedy)
     evidence = f"XDG_RUNTIME_DIR={directory}: owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
     if found.st_uid != host.uid:
-        return problem(
-            name,
-            f"XDG_RUNTIME_DIR belongs to uid {found.st_uid} (a shell by su or sudo keeps the variable)",
-            evidence,
-            remedy=remedy if directory != ready else "unset XDG_RUNTIME_DIR",
-        )
+        why = f"XDG_RUNTIME_DIR belongs to uid {found.st_uid} (su and sudo keep the variable)"
+        return _temporary(host, name, why, evidence, remedy if directory != ready else "unset XDG_RUNTIME_DIR")
     if found.st_mode & 0o077:
         return warning(name, "XDG_RUNTIME_DIR is open to others", evidence, remedy=f"chmod 0700 {directory}")
     return ok(name, directory, evidence)
 
 
-def _temporary(host: Host, name: str, remedy: str) -> Finding:
+def _temporary(host: Host, name: str, why: str, evidence: str, remedy: str) -> Finding:
+    """What is used in its stead lies below /tmp, where anybody may have made it first."""
     place = f"/tmp/jubako-{host.uid}"
     found = host.stat(place)
-    unset = "XDG_RUNTIME_DIR: not set"
-    if found and (found.st_uid != host.uid or found.st_mode & 0o077 or not stat.S_ISDIR(found.st_mode)):
+    if found and (found.st_uid != host.uid or found.st_mode & 0o022 or not stat.S_ISDIR(found.st_mode)):
         return problem(
             name,
-            f"not set, and {place} is not a directory of the account alone",
-            unset,
+            f"{why}, and {place} is not a directory of the account alone",
+            evidence,
             f"{place}: owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}",
             remedy=f"{host.sudo}rm -rf {place}\n# or:\n{remedy}",
         )
-    return warning(name, f"not set: {place} is used, which cleaners of /tmp may remove", unset, remedy=remedy)
+    return warning(name, f"{why}: {place} is used, which cleaners of /tmp may remove", evidence, remedy=remedy)
 
 
 def lingering(host: Host) -> Finding:

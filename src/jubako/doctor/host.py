@@ -10,6 +10,7 @@ import os
 import stat
 
 from jubako.doctor.trials import TRIALS, Trial, attempt
+from jubako.paths import find_paths
 from jubako.record import record
 
 TYPE_CHECKING = False
@@ -63,8 +64,10 @@ class Host:
         self.machine = names.machine if machine is None else machine
         self.user = self._account()[0] if user is None else user
         self.home = self.environ.get("HOME") or self._account()[1] or "/"
-        self.store = store or self._default_store()
-        self.runtime = runtime or self._default_runtime()
+        real = root == "/" and environ is None and uid is None
+        paths = find_paths(store, runtime) if real else None
+        self.store = paths.data if paths else store or self._default_store()
+        self.runtime = paths.run if paths else runtime or self._default_runtime()
         self.attempts = dict(attempts or {})
         self._mounts: tuple[MountPoint, ...] | None = None
 

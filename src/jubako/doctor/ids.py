@@ -11,13 +11,15 @@ import stat
 from jubako.doctor.finding import Finding, note, ok, problem, warning
 from jubako.doctor.programs import GETSUBIDS, SHADOW
 from jubako.doctor.remedies import install
-from jubako.ids import subordinate
+from jubako.errors import JubakoError
+from jubako.ids import base, subordinate
+from jubako.ids.base import BaseIds, Caller
+from jubako.ids.idmap import END_OF_IDS, IdMap
 from jubako.ids.subordinate import SUBGID, SUBUID, SubordinateRange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.doctor.host import Host
-    from jubako.doctor.trials import Trial
 
 ENOUGH = 65536
 """An image may use any id up to nobody (65534)."""
@@ -207,39 +209,49 @@ def _has_capability(host: Host, path: str, bit: int) -> bool:
     return len(data) >= 8 and bool(int.from_bytes(data[4:8], "little") & 1 << bit)
 
 
+def base_ids(host: Host) -> BaseIds:
+    """The base namespace's maps as `jubako run` would choose them for this account."""
+    if host.root == "/" and host.uid == os.getuid():
+        return base.find_base()
+    whole = IdMap.of((0, 0, END_OF_IDS))
+    caller = Caller(host.uid, host.gid, host.user, whole, whole, may_write=host.uid == 0)
+    if host.uid == 0:
+        return base.compute_root_base(caller, everybody(host, SUBUID), everybody(host, SUBGID))
+    return base.compute_user_base(caller, own_ranges(host, SUBUID), own_ranges(host, SUBGID))
+
+
 def whole_map(host: Host) -> Finding:
     """The base map, written for real into a namespace that is thrown away."""
     name = "id map"
-    uids, gids = own_ranges(host, SUBUID), own_ranges(host, SUBGID)
-    if host.uid and not (uids and gids):
-        return note(name, "a single id: the caller's own, as root", f"map: 0 {host.uid} 1")
-    helpers = [host.which(program) or "" for program in ("newuidmap", "newgidmap")] if host.uid else ["", ""]
-    if host.uid and not all(helpers):
-        return note(name, "a single id: the caller's own, as root", "newuidmap or newgidmap is missing")
-    maps = [_map_text(host, number, ranges) for number, ranges in ((host.uid, uids), (host.gid, gids))]
-    trial: Trial = host.attempt("id_map", *maps, *helpers)
-    shown = maps[0].replace("\n", ", ")
+    try:
+        chosen = base_ids(host)
+    except JubakoError as failure:
+        remedy = "\n".join(f"# {line}" for line in failure.hint.splitlines()) or "jubako doctor ids"
+        return problem(
+            name, "no map can be chosen", f"{failure.operation} {failure.subject}: {failure.reason}", remedy=remedy
+        )
+    shown = chosen.uids.text().strip().replace("\n", ", ")
+    if chosen.writer == base.SINGLE:
+        causes = tuple(str(loss) for loss in chosen.lost)
+        return note(name, f"{shown}: a single id, the account's own as root", *causes, remedy=_remedies(chosen))
+    helpers = [host.which(program) or "" for program in ("newuidmap", "newgidmap")]
+    if chosen.writer == base.DIRECTLY:
+        helpers = ["", ""]
+    trial = host.attempt("id_map", chosen.uids.text(), chosen.gids.text(), *helpers)
     if trial.ok:
-        return ok(name, shown, f"tried, in a namespace of its own: {trial}")
+        return ok(name, shown, f"tried, in a namespace of its own: {trial}", *(str(loss) for loss in chosen.lost))
     if not host.attempt("user_namespace").ok:
         return problem(name, "cannot be written without a user namespace", f"{shown}: {trial}")
     return warning(
         name,
-        "the ranges cannot be mapped: containers have a single id",
+        "the ranges cannot be mapped, so containers cannot have more than a single id",
         f"{shown}: {trial}",
-        remedy="# See the findings on newuidmap, newgidmap, no new privileges and overlapping ranges.",
+        remedy="# See the findings on newuidmap, newgidmap and no new privileges:\njubako doctor ids security",
     )
 
 
-def _map_text(host: Host, number: int, ranges: tuple[SubordinateRange, ...]) -> str:
-    """The extents as `IdMap.text` writes them: the account as root, its ranges behind it."""
-    if host.uid == 0 and not ranges:
-        return f"0 {_FIRST_FREE} {ENOUGH}"
-    lines, inside = ([f"0 {number} 1"], 1) if host.uid else ([], 0)
-    for entry in ranges:
-        lines.append(f"{inside} {entry.start} {entry.count}")
-        inside += entry.count
-    return "\n".join(lines)
+def _remedies(chosen: BaseIds) -> str:
+    return "\n".join(f"# {loss.remedy}" for loss in chosen.lost if loss.remedy)
 
 
 CHECKS = (subordinate_uids, subordinate_gids, overlapping_ranges, newuidmap, newgidmap, whole_map)

@@ -231,7 +231,7 @@ def id_map(uid_map: str, gid_map: str, newuidmap: str, newgidmap: str) -> str:
                 _run([helper, str(pid), *text.split()])
             else:
                 _write(f"/proc/{pid}/{name}", text)
-        return f"uid_map of a new namespace: {uid_map.replace(chr(10), ', ')}"
+        return f"uid_map of a new namespace: {uid_map.strip().replace(chr(10), ', ')}"
     finally:
         os.close(hold_writer)
         os.waitpid(pid, 0)

@@ -139,3 +139,14 @@ def test_a_refused_map_is_told_in_the_helpers_words(machine, program):
     found = ids.whole_map(machine(attempts={"id_map": Trial(errno.EPERM, words)}))
     assert found.status == "warning"
     assert words in found.evidence[0]
+
+
+def test_without_ranges_the_single_id_and_its_cost_are_told(machine):
+    found = ids.whole_map(machine({"/etc/subuid": "", "/etc/subgid": ""}))
+    assert found.status == "note"
+    assert found.summary.startswith("0 1000 1:")
+    assert "only root exists in the container" in found.evidence[0]
+
+
+def test_root_gets_a_private_range(machine):
+    assert ids.whole_map(machine(uid=0, gid=0)).status == "ok"

@@ -145,10 +145,12 @@ def test_no_runtime_directory_is_a_warning_with_lingering(machine):
     assert "loginctl enable-linger alice" in found.remedy
 
 
-def test_a_runtime_directory_of_another_user_is_a_problem(machine, tmp_path):
+def test_a_runtime_directory_of_another_user_is_told(machine, tmp_path):
     (tmp_path / "run/user/0").mkdir(parents=True)
     host = machine(environ={"XDG_RUNTIME_DIR": "/run/user/0"}, uid=os.getuid() + 4321)
-    assert environment.runtime_directory(host).status == "problem"
+    found = environment.runtime_directory(host)
+    assert found.status == "warning"
+    assert f"belongs to uid {os.getuid()}" in found.summary
 
 
 def test_a_squatted_directory_below_tmp_is_a_problem(machine, tmp_path):
