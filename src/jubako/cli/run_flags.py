@@ -32,6 +32,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
         "start it again when it ends: no, always, unless-stopped or on-failure[:TIMES]",
         metavar="POLICY",
         group=LIFE_CYCLE,
+        completes="restart",
     ),
     Flag(
         ("--cidfile",),
@@ -143,7 +144,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         ("--mount",),
-        "mount something, in words: type=bind|tmpfs|...,source=SRC,target=DST,...",
+        "mount something, said in pairs: type=bind,source=SRC,target=DST,readonly",
         LIST,
         metavar="KEY=VALUE,...",
         group=FILE_SYSTEM,
@@ -178,6 +179,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
         "how the image's layers become a root: overlay, fuse-overlayfs or copy (by default the fastest)",
         metavar="KIND",
         group=FILE_SYSTEM,
+        completes="storage",
     ),
     Flag(
         ("--no-pivot",),
@@ -243,7 +245,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
         "the network namespace: none (a loopback device only), host, container:NAME or ns:PATH",
         metavar="MODE",
         group=NETWORK,
-        completes="namespace",
+        completes="network",
     ),
     Flag(("--add-host",), "a line for /etc/hosts", LIST, metavar="NAME:IP", group=NETWORK),
     Flag(("--no-hosts",), "leave the image's own /etc/hosts alone", SWITCH, group=NETWORK),
@@ -313,6 +315,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
         LIST,
         metavar="OPTION",
         group=SECURITY,
+        completes="security",
     ),
     # Resources
     Flag(("-m", "--memory"), "at most so much memory", metavar="SIZE", group=RESOURCES),

@@ -29,8 +29,10 @@ _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
     "doctor": Entry("doctor", "find out what this machine can and cannot do for containers", _MACHINE),
+    "completion": Entry("completion", "print the completion script for a shell", _MACHINE),
     "version": Entry("version", "print the versions of jubako, Python and the kernel", _MACHINE),
     "help": Entry("help", "print the manual of a command", _MACHINE),
+    "__complete": Entry("complete", "answer the shell's question for completions", _MACHINE, hidden=True),
 }
 
 # Other names for whole commands.
