@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import array
-
 import _socket
+import os
+from _struct import pack, unpack  # `array` would import all of `collections`
 
 MAX_MESSAGE = 1 << 17
 MAX_DESCRIPTORS = 64
@@ -19,9 +19,8 @@ def pair() -> tuple[Socket, Socket]:
 
 def send(socket: Socket, data: bytes, descriptors: tuple[int, ...] = ()) -> None:
     """Send one packet; the receiver gets copies of `descriptors`."""
-    control = (
-        [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())] if descriptors else []
-    )
+    rights = pack(f"{len(descriptors)}i", *descriptors)
+    control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if descriptors else []
     socket.sendmsg([data], control, _socket.MSG_NOSIGNAL)
 
 
@@ -30,10 +29,13 @@ def receive(socket: Socket, size: int = MAX_MESSAGE) -> tuple[bytes, tuple[int, 
     data, control, flags, _address = socket.recvmsg(
         size, _socket.CMSG_SPACE(MAX_DESCRIPTORS * 4), _socket.MSG_CMSG_CLOEXEC
     )
-    descriptors = array.array("i")
+    descriptors: tuple[int, ...] = ()
     for level, kind, payload in control:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % 4])
+            count = len(payload) // 4
+            descriptors += unpack(f"{count}i", payload[: count * 4])
     if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
+        for fd in descriptors:
+            os.close(fd)
         raise OSError(90, "message too long", "recvmsg")
-    return data, tuple(descriptors)
+    return data, descriptors

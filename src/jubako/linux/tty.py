@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import array
 import fcntl
 import os
+from _struct import pack, unpack  # `array` would import all of `collections`
 
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
@@ -19,7 +19,7 @@ def open_pty(ptmx: int) -> tuple[int, int]:
 
     The slave is opened through the master (`TIOCGPTPEER`), never by a name that the container could have changed.
     """
-    fcntl.ioctl(ptmx, TIOCSPTLCK, array.array("i", [0]))
+    fcntl.ioctl(ptmx, TIOCSPTLCK, pack("i", 0))
     slave = fcntl.ioctl(ptmx, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     return ptmx, slave
 
@@ -31,11 +31,10 @@ def set_controlling_terminal(fd: int) -> None:
 
 def window_size(fd: int) -> tuple[int, int]:
     """(rows, columns) of the terminal `fd`."""
-    size = array.array("H", [0, 0, 0, 0])
-    fcntl.ioctl(fd, TIOCGWINSZ, size)
-    return size[0], size[1]
+    rows, columns, _x, _y = unpack("4H", fcntl.ioctl(fd, TIOCGWINSZ, bytes(8)))
+    return rows, columns
 
 
 def set_window_size(fd: int, rows: int, columns: int) -> None:
     """Resize the terminal `fd`; its foreground process group gets SIGWINCH."""
-    fcntl.ioctl(fd, TIOCSWINSZ, array.array("H", [rows, columns, 0, 0]))
+    fcntl.ioctl(fd, TIOCSWINSZ, pack("4H", rows, columns, 0, 0))
