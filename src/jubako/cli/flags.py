@@ -76,7 +76,6 @@ class Command:
     arguments: tuple[Argument, ...] = ()
     description: str = ""
     examples: tuple[tuple[str, str], ...] = ()
-    aliases: tuple[str, ...] = ()
     interspersed: bool = True
     usage: tuple[str, ...] = ()
 

@@ -32,9 +32,10 @@ def command_help(command: Command, columns: int, bold: bool = False) -> str:
     page.heading("Synopsis")
     for line in usage(command):
         page.text(line, hanging=4)
-    if command.aliases:
+    other = table.other_names(command.name)
+    if other:
         page.heading("Also called")
-        page.text(", ".join(f"jubako {alias}" for alias in command.aliases))
+        page.text(", ".join(f"jubako {name}" for name in other))
     if command.description:
         page.heading("Description")
         page.paragraphs(command.description)
@@ -46,7 +47,7 @@ def command_help(command: Command, columns: int, bold: bool = False) -> str:
     for title, flags in grouped(command):
         page.heading(title)
         for flag in flags:
-            page.entry(spelling(flag), flag.help + _notes(flag))
+            page.entry(spelling(flag), meaning(flag))
     if command.examples:
         page.heading("Examples")
         for sentence, line in command.examples:
@@ -139,8 +140,8 @@ def spelling(flag: Flag) -> str:
     return names if flag.kind == SWITCH else f"{names} {value_name(flag)}"
 
 
-def _notes(flag: Flag) -> str:
-    """What the parser knows and the sentence need not repeat."""
+def meaning(flag: Flag) -> str:
+    """The flag's sentence, and what the parser knows, so that the sentence need not say it."""
     notes = []
     if flag.kind == LIST:
         notes.append("may be repeated")
@@ -148,7 +149,7 @@ def _notes(flag: Flag) -> str:
         notes.append("one of " + ", ".join(flag.choices))
     if flag.default not in (None, "", (), False, True) and flag.kind != LIST:
         notes.append(f"default {flag.default}")
-    return f" ({'; '.join(notes)})" if notes else ""
+    return flag.help + (f" ({'; '.join(notes)})" if notes else "")
 
 
 class _Page:

@@ -93,7 +93,9 @@ class Template:
             if match is None:
                 raise self._wrong(f"{stripped[position:]!r} is not understood")
             assert match.lastgroup is not None
-            tokens.append((match.lastgroup, match.group(match.lastgroup)))
+            kind, found = match.lastgroup, match.group(match.lastgroup)
+            joined = match.start(kind) == position and tokens and tokens[-1] == ("sign", ")")
+            tokens.append(("member" if joined and found[0] == "." else kind, found))
             position = match.end()
         tokens.reverse()  # so that the next one is popped
         pipeline = self._parse_commands(tokens)
@@ -115,6 +117,8 @@ class Template:
                 if not tokens:
                     raise self._wrong("the parentheses do not match")
                 tokens.pop()
+                if tokens and tokens[-1][0] == "member":  # (index .Mounts 0).Source
+                    commands[-1].append(("member", (commands[-1].pop(), tokens.pop()[1])))
             elif kind == "string":
                 commands[-1].append(("value", _unquoted(text)))
             elif kind == "number":
@@ -203,6 +207,8 @@ def _value_of(pipeline: list[Any], here: Any, root: Any) -> Any:
 
 def _operand(part: tuple[str, Any], here: Any, root: Any) -> Any:
     kind, content = part
+    if kind == "member":
+        return _operand(("field", content[1]), _operand(content[0], here, root), root)
     if kind == "value":
         return content
     if kind == "pipeline":

@@ -157,9 +157,7 @@ def test_bash_completes(line, completed, environment):
     if "somefile" in completed:
         (Path(environment["HOME"]) / "somedir").rmdir()
     argv = [shell("bash"), "--norc", "--noprofile", "-i"]
-    shown = typed(
-        argv, environment, BASH_START, f"jubako {line}\t<wait>\x01echo '[\x05]'\n", "]\r\n"
-    )
+    shown = typed(argv, environment, BASH_START, f"jubako {line}\t<wait>\x01echo '[\x05]'\n", "]\r\n")
     assert f"\n[jubako {completed}" in shown, shown
 
 

@@ -15,8 +15,8 @@ COMMAND = Command(
     """,
     examples=(
         (
-            "Bash, for this user.",
-            "jubako completion bash > ~/.local/share/bash-completion/completions/jubako",
+            "Bash.",
+            "echo 'source <(jubako completion bash)' >> ~/.bashrc",
         ),
         ("Zsh: into a directory of $fpath.", "jubako completion zsh > ~/.zfunc/_jubako"),
         ("Fish.", "jubako completion fish > ~/.config/fish/completions/jubako.fish"),
