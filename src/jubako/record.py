@@ -21,7 +21,8 @@ else:
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen value type of its annotated fields (inherited fields first)."""
+    """Make `cls` a frozen value type of its annotated fields (inherited fields first). Private names,
+    capitals and `ClassVar`s are no fields."""
     return build(cls)
 
 
@@ -30,8 +31,8 @@ def build(cls: type[T]) -> type[T]:
     fields: list[str] = []
     defaults: dict[str, object] = {}
     for base in reversed(cls.__mro__):
-        for name in base.__dict__.get("__annotations__", {}):
-            if name.startswith("_") or name.isupper():
+        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            if name.startswith("_") or name.isupper() or annotation.startswith("ClassVar"):
                 continue
             if name not in fields:
                 fields.append(name)

@@ -1,4 +1,4 @@
-"""Messages with descriptors over a unix socket: unix(7), `SCM_RIGHTS`. Each packet is one message (`SOCK_SEQPACKET`)."""
+"""Messages with descriptors over a unix socket: unix(7), `SCM_RIGHTS`. A packet is one message (`SOCK_SEQPACKET`)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from world import archives, programs
+from world.account import run_as_namespace_root
 
 LAYERS = [
     archives.files_layer({"etc": None, "etc/greeting": "hello\n", "old": "old\n"}),

@@ -1,0 +1,181 @@
+"""The whole plan of a container: one spec, the facts of the host, and a root become one totally ordered tuple of steps."""
+
+from __future__ import annotations
+
+from jubako.plan.host import STANDARD_DEVICES, Host, RootSource
+from jubako.plan.mounts import plan_mount
+from jubako.plan.namespaces import (
+    NamespaceSet,
+    namespaces_of,
+    plan_identity,
+    plan_init,
+    plan_processes,
+)
+from jubako.plan.step import Plan, Step
+from jubako.plan.steps import mounts, process, resident, rootfs, terminal
+from jubako.plan.steps.cgroups import JoinCgroup
+from jubako.plan.steps.namespaces import UnshareMounts
+from jubako.record import record
+from jubako.spec.types import Process, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@record
+class Extras:
+    """What a container of ours has and config.json has no word for.
+
+    `filter` is the compiled system call filter; `streams` names the slots that become standard input, output and error
+    (empty: they are inherited as they are); `cgroup` is the group's directory.
+    """
+
+    root: RootSource
+    filter: bytes = b""
+    init: bool = False
+    streams: tuple[str, str, str] | tuple[()] = ()
+    groups: tuple[str, ...] = ()
+    cgroup: str = ""
+    supervised: bool = True
+    fuse: str = ""
+
+
+_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+
+
+def plan_container(spec: Spec, host: Host, extras: Extras) -> Plan:
+    """The plan that makes the container of `spec` and becomes its program.
+
+    Raises `UsageError` for what cannot be. Pure: the plan can be explained, kept, and applied any number of times.
+    """
+    spaces = namespaces_of(spec)
+    steps = (*_outside(spec, spaces, host, extras), *_inside(spec, spaces, host, extras))
+    given = ("base", *(f"ns:{kind}" for kind in spaces.joined), *extras.streams)
+    return Plan(steps, given)
+
+
+def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
+    in_cgroup = bool(extras.cgroup)
+    yield from plan_processes(spaces, host, supervised=extras.supervised)
+    if extras.fuse or "pid" in spaces.joined:
+        yield UnshareMounts()
+    if extras.fuse:
+        from jubako.plan.steps.fuse import StartFuseOverlay
+
+        source = extras.root
+        yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
+    yield from plan_init(spec, spaces, host, place_in_cgroup=in_cgroup)
+    if in_cgroup:
+        yield JoinCgroup(extras.cgroup)
+
+
+def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
+    if spec.process.oom_score_adj is not None:
+        yield process.SetOomScore(spec.process.oom_score_adj)
+    yield from plan_identity(spec, spaces, host, place_in_cgroup=bool(extras.cgroup))
+    yield process.BeginSession()
+    if "pid" in spaces.joined:
+        yield process.HideProcess()
+    yield from _plan_root(extras.root, host)
+    for mount in spec.mounts:
+        yield from plan_mount(mount, spaces, host)
+        if mount.destination == "/dev" and mount.type == "tmpfs":
+            yield from _plan_devices(spec, host)
+    for path in host.tree.hidden if extras.root.kind == "host" else ():
+        yield mounts.MaskPath(path)
+    for path in spec.linux.readonly_paths:
+        yield mounts.MakeReadOnly(path)
+    for path in spec.linux.masked_paths:
+        yield mounts.MaskPath(path)
+    if spec.process.terminal:
+        size = spec.process.console_size
+        yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0)
+        yield terminal.TakeTerminal()
+    yield rootfs.PivotRoot() if extras.root.pivot else rootfs.MoveRoot()
+    if spec.linux.rootfs_propagation:
+        yield rootfs.SetRootPropagation(spec.linux.rootfs_propagation)
+    for name, value in spec.linux.sysctl:
+        yield process.WriteSysctl(name, value)
+    yield from plan_program(spec.process, host, extras, create_directory=True, read_only=spec.root.readonly)
+
+
+def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
+    yield rootfs.DetachMounts()
+    yield rootfs.PrepareMasks(host.stage)
+    if source.kind == "directory":
+        yield rootfs.BindRoot(source.path, host.stage)
+    elif source.kind == "prepared":
+        yield rootfs.BindRoot(source.path, host.stage)
+    elif source.kind == "tree":
+        yield rootfs.AttachRoot("rootfs", source.path, host.stage)
+    elif source.kind == "overlay":
+        yield rootfs.MountOverlay(source.lower, source.upper, source.work, host.stage, source.volatile)
+    else:
+        yield rootfs.MountHostRoot(host.stage)
+    yield rootfs.OpenRoot(host.stage)
+    if source.kind == "host":
+        yield rootfs.PopulateHostRoot(host.tree.binds, host.tree.links, host.tree.fresh)
+
+
+def _plan_devices(spec: Spec, host: Host) -> Iterator[Step]:
+    for path, major, minor in host.devices or STANDARD_DEVICES:
+        yield mounts.BindDevice(path, path, "c", major, minor)
+    for device in spec.linux.devices:
+        yield mounts.BindDevice(device.path, device.path, device.type, device.major, device.minor)
+    yield mounts.MakeLinks(_LINKS)
+
+
+def plan_program(
+    program: Process, host: Host, extras: Extras, *, create_directory: bool, read_only: bool = False, joined: bool = False
+) -> Iterator[Step]:
+    """The first process becomes the program: the same for a new container and for one that is joined."""
+    if program.terminal:
+        if joined:
+            yield terminal.OpenJoinedTerminal()
+            yield terminal.TakeTerminal()
+        yield terminal.UseTerminal()
+    elif extras.streams:
+        yield process.ConnectStreams(extras.streams)
+    yield process.NewSessionKeyring()
+    for limit in program.rlimits:
+        yield process.SetRlimit(limit.type, limit.soft, limit.hard)
+    user = program.user
+    yield process.ResolveUser(
+        user.username or f"{user.uid}:{user.gid}", (*extras.groups, *(str(gid) for gid in user.additional_gids))
+    )
+    yield process.CloseDescriptors()
+    yield process.EnterDirectory(program.cwd or "/", create_directory)
+    if read_only:
+        yield rootfs.MakeRootReadOnly()
+    yield terminal.OwnStreams()
+    if not joined:
+        yield process.HideProcess()
+    if extras.init:
+        yield resident.BecomeInit()
+    sets = program.capabilities
+    late = bool(extras.filter) and not program.no_new_privileges
+    if sets is not None:
+        yield process.LimitCapabilities(sets.bounding)
+    yield process.SetUser(
+        keep_capabilities=sets is not None and bool(sets.permitted),
+        umask=0o022 if user.umask is None else user.umask,
+        change_groups=not host.setgroups_denied,
+    )
+    if sets is not None and not late:
+        yield process.SetCapabilities(sets)
+    if program.no_new_privileges:
+        yield process.SetNoNewPrivileges()
+    yield process.FilterAndExec(
+        program.args,
+        program.env,
+        extras.filter,
+        guard_interpreter=host.interpreter_writable,
+        capabilities=sets if late else None,
+    )

@@ -1,0 +1,167 @@
+"""config.json's `mounts` as steps (OCI runtime-spec 1.2, config, section Mounts; option names as in mount(8))."""
+
+from __future__ import annotations
+
+from jubako.errors import UsageError
+from jubako.linux import mount as mnt
+from jubako.plan.host import Host
+from jubako.plan.namespaces import NamespaceSet
+from jubako.plan.step import Step
+from jubako.plan.steps import mounts as steps
+from jubako.plan.steps.rootfs import propagation_flags
+from jubako.record import record
+from jubako.spec.types import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FLAGS = {
+    "ro": mnt.MS_RDONLY,
+    "nosuid": mnt.MS_NOSUID,
+    "nodev": mnt.MS_NODEV,
+    "noexec": mnt.MS_NOEXEC,
+    "sync": mnt.MS_SYNCHRONOUS,
+    "dirsync": mnt.MS_DIRSYNC,
+    "mand": mnt.MS_MANDLOCK,
+    "noatime": mnt.MS_NOATIME,
+    "nodiratime": mnt.MS_NODIRATIME,
+    "relatime": mnt.MS_RELATIME,
+    "strictatime": mnt.MS_STRICTATIME,
+    "lazytime": mnt.MS_LAZYTIME,
+    "nosymfollow": mnt.MS_NOSYMFOLLOW,
+}
+_CLEARING = {
+    "rw": mnt.MS_RDONLY,
+    "suid": mnt.MS_NOSUID,
+    "dev": mnt.MS_NODEV,
+    "exec": mnt.MS_NOEXEC,
+    "async": mnt.MS_SYNCHRONOUS,
+    "atime": mnt.MS_NOATIME,
+    "diratime": mnt.MS_NODIRATIME,
+    "norelatime": mnt.MS_RELATIME,
+    "symfollow": mnt.MS_NOSYMFOLLOW,
+}
+_ATTRIBUTES = {
+    mnt.MS_RDONLY: mnt.MOUNT_ATTR_RDONLY,
+    mnt.MS_NOSUID: mnt.MOUNT_ATTR_NOSUID,
+    mnt.MS_NODEV: mnt.MOUNT_ATTR_NODEV,
+    mnt.MS_NOEXEC: mnt.MOUNT_ATTR_NOEXEC,
+    mnt.MS_NODIRATIME: mnt.MOUNT_ATTR_NODIRATIME,
+    mnt.MS_NOSYMFOLLOW: mnt.MOUNT_ATTR_NOSYMFOLLOW,
+}
+_PROPAGATION = frozenset(("private", "slave", "shared", "unbindable", "rprivate", "rslave", "rshared", "runbindable"))
+_NOTHING = frozenset(("bind", "rbind", "defaults", "nofail", "loud", "silent", "nomand", "nolazytime"))
+
+
+@record
+class MountOptions:
+    """Mount options sorted by what they are for. `attributes` maps to mount_setattr(2), `flags` to mount(2)."""
+
+    flags: int = 0
+    cleared: int = 0
+    recursive_set: int = 0
+    data: str = ""
+    propagation: str = ""
+    recursive: bool = True
+    optional: bool = False
+    id_mapped: bool = False
+
+
+def parse_options(options: tuple[str, ...]) -> MountOptions:
+    """Sort mount options; what is no flag of the kernel's goes to the file system as data."""
+    flags = cleared = recursive_set = 0
+    data: list[str] = []
+    propagation = ""
+    for option in options:
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+            cleared &= ~_FLAGS[option]
+        elif option in _CLEARING:
+            flags &= ~_CLEARING[option]
+            cleared |= _CLEARING[option]
+        elif option[:1] == "r" and option[1:] in _FLAGS:  # "rro", "rnosuid" …: crun's and the specification's recursive forms
+            recursive_set |= _FLAGS[option[1:]]
+        elif option in _PROPAGATION:
+            propagation = option
+        elif option not in _NOTHING and option not in ("idmap", "ridmap"):
+            data.append(option)
+    return MountOptions(
+        flags, cleared, recursive_set, ",".join(data), propagation,
+        recursive="bind" not in options or "rbind" in options,
+        optional="nofail" in options,
+        id_mapped="idmap" in options or "ridmap" in options,
+    )  # fmt: skip
+
+
+def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
+    """The steps for one entry of `mounts`."""
+    options = parse_options(mount.options)
+    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
+        yield _bind(mount.source, mount.destination, options)
+    elif mount.type == "proc":
+        yield from _proc(mount, options, spaces, host)
+    elif mount.type == "sysfs":
+        if spaces.is_own("network"):
+            yield _new("sysfs", mount, options, "devices as the container's network namespace has them")
+        else:
+            yield _host_sys(mount.destination)
+    elif mount.type in ("cgroup", "cgroup2"):
+        yield from _cgroup(mount, options, spaces, host)
+    elif mount.type == "mqueue" and not spaces.is_own("ipc"):
+        yield steps.BindMount("/dev/mqueue", mount.destination)
+    elif mount.destination == "/dev/shm" and mount.type == "tmpfs" and not spaces.is_own("ipc"):
+        yield steps.BindMount("/dev/shm", mount.destination)
+    elif mount.type in ("tmpfs", "devpts", "mqueue", "ramfs"):
+        yield _new(mount.type, mount, options, "")
+    else:
+        raise UsageError(
+            "mount file system type", mount.type, reason="not one that a user namespace can mount",
+            hint="use bind, tmpfs, proc, sysfs, devpts, mqueue or cgroup",
+        )  # fmt: skip
+
+
+def _bind(source: str, target: str, options: MountOptions) -> Step:
+    if options.data:
+        raise UsageError("bind", source, reason=f"unknown mount option {options.data.split(',')[0]!r}")
+    set_ = clear = 0
+    for flag, attribute in _ATTRIBUTES.items():
+        if (options.flags | options.recursive_set) & flag:
+            set_ |= attribute
+        if options.cleared & flag:
+            clear |= attribute
+    # A bind keeps its source's flags; what "rw" or "exec" would have to clear, the kernel locks for us anyway.
+    return steps.BindMount(
+        source,
+        target,
+        recursive=options.recursive,
+        set=set_,
+        propagation=propagation_flags(options.propagation or "private") & ~mnt.MS_REC,
+        optional=options.optional,
+    )
+
+
+def _new(kind: str, mount: Mount, options: MountOptions, reason: str) -> Step:
+    return steps.MountFileSystem(kind, mount.destination, options.flags, options.data, reason)
+
+
+def _proc(mount: Mount, options: MountOptions, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
+    if spaces.is_own("pid"):
+        yield _new("proc", mount, options, "only the container's own processes")
+    elif "pid" in spaces.joined:
+        yield steps.BindMount(host.foreign_proc, mount.destination)
+    else:
+        yield steps.BindMount("/proc", mount.destination)
+
+
+def _host_sys(target: str) -> Step:
+    return steps.BindMount(
+        "/sys", target, set=mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
+    )
+
+
+def _cgroup(mount: Mount, options: MountOptions, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
+    if spaces.is_own("cgroup") and host.cgroup2:
+        yield steps.MountFileSystem("cgroup2", mount.destination, options.flags)
+    elif spaces.is_own("network"):  # a new sysfs has an empty directory there; in a bound one the host's is visible
+        yield steps.MountFileSystem("tmpfs", mount.destination, options.flags | mnt.MS_RDONLY, "size=0,mode=555")

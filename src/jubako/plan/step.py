@@ -1,0 +1,120 @@
+"""What a step is, what a plan is, and the slots through which values known only at run time pass.
+
+A step is an immutable value that knows how to do itself (`apply`: one to a few system calls), how to explain itself
+(`call`: the system call with its arguments; `why`: one line), and whose turn it is (`actor`). A plan is one
+totally ordered tuple of steps for all processes that take part; where the actor changes, the applier passes a baton.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.record import build
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+    T = TypeVar("T")
+else:
+
+    def dataclass_transform(**_options: object) -> Callable[[T], T]:
+        return lambda decorated: decorated
+
+
+RUNTIME = "runtime"
+SUPERVISOR = "supervisor"
+INIT = "init"
+
+
+class Slots:
+    """Descriptors and numbers that steps leave for later steps, by name; one table a process.
+
+    A child made by a step inherits a copy of the table with the descriptors themselves.
+    """
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self.values: dict[str, Any] = dict(values or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.values[name] = value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def close(self, name: str) -> None:
+        """Close the descriptor in a slot, and forget it; a slot that is not filled is left alone."""
+        fd = self.values.pop(name, -1)
+        if fd >= 0:
+            os.close(fd)
+
+
+class Step:
+    """The base of all steps; see the module's text. Subclasses are declared with `@step`."""
+
+    actor = INIT
+    why = ""
+    produces: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def apply(self, slots: Slots) -> None:
+        """Do it. Raises `OSError` (or `JubakoError` where the cause is not a system call)."""
+        raise NotImplementedError
+
+    def call(self) -> str:
+        """The system call or calls, as a reader of strace would know them."""
+        raise NotImplementedError
+
+    def operation(self) -> str:
+        """What failed, in words, when it fails: "mount proc on"."""
+        return _words(type(self).__name__)
+
+    def subject(self) -> str:
+        """To what, when it fails: a path, a name; empty if the operation says it all."""
+        return ""
+
+    def hint(self, errno: int) -> str:
+        """What may help against `errno`; empty if nothing is known."""
+        return ""
+
+
+@dataclass_transform(frozen_default=True)
+def step(*, actor: str = INIT, why: str = "") -> Callable[[type[T]], type[T]]:
+    """Declare a step: a record of its fields, done by `actor`. `why` is the one-line reason, else the docstring's."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        build(cls)
+        cls.actor = actor  # type: ignore[attr-defined]
+        cls.why = why or (cls.__doc__ or "").partition("\n")[0]  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
+
+
+class Plan:
+    """A totally ordered tuple of steps, and what must be in the slots before it starts."""
+
+    def __init__(self, steps: tuple[Step, ...], given: tuple[str, ...] = ()) -> None:
+        self.steps = steps
+        self.given = given
+
+    def check_slots(self) -> None:
+        """Raise `ValueError` when a step needs what no earlier step produced: a fault of a planner."""
+        filled = set(self.given)
+        for position, item in enumerate(self.steps, 1):
+            for name in item.needs:
+                if name not in filled:
+                    raise ValueError(f"step {position} ({type(item).__name__}) needs {name!r}, which nobody produced")
+            filled.update(item.produces)
+
+    def actors(self) -> tuple[str, ...]:
+        """The actors that take part, in order of their first step."""
+        return tuple(dict.fromkeys(item.actor for item in self.steps))
+
+
+def _words(name: str) -> str:
+    return "".join(" " + c.lower() if c.isupper() else c for c in name).strip()

@@ -1,0 +1,61 @@
+"""Steps that make the processes which take part: clone(2). The applier gives each child a socket to its parent."""
+
+from __future__ import annotations
+
+from jubako.linux import clone
+from jubako.linux.pidfd import host_pid
+from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
+
+
+class Clone(Step):
+    """The base of the steps that return twice: in the child, slot `child` is 1 and the applier goes on as that actor."""
+
+    flags: int
+    child = ""
+
+    def apply(self, slots: Slots) -> None:
+        pid, pidfd = clone.clone(self.flags)
+        slots["child"] = 1 if pid == 0 else 0
+        if pid:
+            slots[f"{self.child}_child"] = pid
+            slots[f"{self.child}_pidfd"] = pidfd
+            slots[f"{self.child}_pid"] = host_pid(pidfd)
+
+    def call(self) -> str:
+        return f"clone({clone.flag_names(self.flags)}|CLONE_PIDFD|SIGCHLD)"
+
+
+@step(actor=RUNTIME)
+class CloneSupervisor(Clone):
+    """The supervisor is PID 1 of an outer PID namespace: when it ends, in whatever way, the kernel ends everything."""
+
+    flags: int = clone.CLONE_NEWPID
+
+    child = SUPERVISOR
+    produces = ("supervisor_pid",)
+
+    def operation(self) -> str:
+        return "start the supervisor"
+
+
+@step(actor=SUPERVISOR)
+class CloneInit(Clone):
+    """The container's first process, at once in all of its new namespaces; the user namespace owns the others."""
+
+    flags: int
+
+    child = INIT
+    produces = ("init_pid",)
+
+    def operation(self) -> str:
+        return "make the namespaces"
+
+    def subject(self) -> str:
+        return clone.namespace_names(self.flags)
+
+    def hint(self, errno: int) -> str:
+        if errno == 28:  # ENOSPC
+            return "a limit of user.max_*_namespaces (sysctl) or of nested user namespaces (32) is reached"
+        if errno == 1:
+            return "user namespaces may be switched off here: jubako doctor says how to allow them"
+        return ""

@@ -1,0 +1,327 @@
+"""Steps that make the container's root and enter it: mount_namespaces(7), pivot_root(2), overlayfs of the kernel's
+documentation.
+
+The new root is put together on an empty directory (the *stage*) of the container's private mount namespace. From
+`OpenRoot` on, every target is a descriptor below the slot `root`, since whoever filled the root may be hostile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from jubako.linux import mount as mnt
+from jubako.linux.binding import bind, set_attributes
+from jubako.plan.step import Slots, Step, step
+
+_PROPAGATION = {
+    "private": mnt.MS_PRIVATE,
+    "slave": mnt.MS_SLAVE,
+    "shared": mnt.MS_SHARED,
+    "unbindable": mnt.MS_UNBINDABLE,
+}
+
+
+def propagation_flags(name: str) -> int:
+    """The mount(2) flags of a propagation as mount(8) spells it: "rslave" is MS_SLAVE|MS_REC."""
+    kind = _PROPAGATION.get(name)
+    if kind is not None:
+        return kind
+    return _PROPAGATION[name[1:]] | mnt.MS_REC
+
+
+@step()
+class DetachMounts(Step):
+    """What is mounted in the container must not reach the host; what the host mounts may still arrive until the pivot."""
+
+    def apply(self, slots: Slots) -> None:
+        mnt.mount(None, "/", None, mnt.MS_REC | mnt.MS_SLAVE)
+
+    def call(self) -> str:
+        return 'mount(NULL, "/", NULL, MS_REC|MS_SLAVE)'
+
+    def subject(self) -> str:
+        return "/"
+
+
+@step()
+class PrepareMasks(Step):
+    """An empty read-only directory and the verified null device: what masked paths will be covered with."""
+
+    stage: str
+
+    produces = ("mask_directory", "mask_file")
+
+    def apply(self, slots: Slots) -> None:
+        mnt.mount(
+            "tmpfs", self.stage, "tmpfs", mnt.MS_RDONLY | mnt.MS_NOSUID | mnt.MS_NODEV | mnt.MS_NOEXEC, "size=0,mode=555"
+        )
+        slots["mask_directory"] = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        slots["mask_file"] = open_device("/dev/null", 1, 3)
+
+    def call(self) -> str:
+        return f'mount("tmpfs", "{self.stage}", "tmpfs", MS_RDONLY|…, "size=0"); open("/dev/null", O_PATH)'
+
+    def subject(self) -> str:
+        return self.stage
+
+
+@step()
+class BindRoot(Step):
+    """The directory becomes a mount of its own, which pivot_root wants; it is written to directly."""
+
+    source: str
+    stage: str
+
+    def apply(self, slots: Slots) -> None:
+        mnt.mount(self.source, self.stage, None, mnt.MS_BIND | mnt.MS_REC)
+
+    def call(self) -> str:
+        return f'mount("{self.source}", "{self.stage}", NULL, MS_BIND|MS_REC)'
+
+    def operation(self) -> str:
+        return "bind the root file system"
+
+    def subject(self) -> str:
+        return self.source
+
+
+@step()
+class AttachRoot(Step):
+    """The id-mapped copy that a privileged parent made of the directory becomes the root's mount."""
+
+    slot: str
+    source: str
+    stage: str
+
+    def apply(self, slots: Slots) -> None:
+        mnt.move_mount(slots[self.slot], mnt.AT_FDCWD, self.stage)
+        slots.close(self.slot)
+
+    def call(self) -> str:
+        return f'move_mount({self.slot}, "", AT_FDCWD, "{self.stage}", MOVE_MOUNT_F_EMPTY_PATH)'
+
+    def subject(self) -> str:
+        return self.source
+
+
+@step()
+class MountOverlay(Step):
+    """Read-only layers below, a writable one on top: the image stays as it is (overlayfs)."""
+
+    lower: tuple[str, ...]
+    """Topmost first, as overlayfs wants them."""
+    upper: str
+    work: str
+    stage: str
+    volatile: bool = False
+
+    def apply(self, slots: Slots) -> None:
+        opened = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in self.lower]
+        try:
+            lower = ":".join(f"/proc/self/fd/{fd}" for fd in opened)
+            mnt.mount("overlay", self.stage, "overlay", 0, self._data(lower, _escape(self.upper), _escape(self.work)))
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _data(self, lower: str, upper: str, work: str) -> str:
+        data = f"lowerdir={lower},upperdir={upper},workdir={work},userxattr"
+        return data + ",volatile" if self.volatile else data
+
+    def call(self) -> str:
+        data = self._data(":".join(self.lower), self.upper, self.work)
+        return f'mount("overlay", "{self.stage}", "overlay", 0, "{data}")'
+
+    def operation(self) -> str:
+        return "mount overlay on"
+
+    def subject(self) -> str:
+        return self.stage
+
+    def hint(self, errno_: int) -> str:
+        if errno_ in (errno.EPERM, errno.ENODEV):
+            return (
+                "this kernel mounts no overlayfs in a user namespace (it takes 5.11);"
+                " install fuse-overlayfs or pass --storage copy"
+            )
+        if errno_ == errno.EINVAL:
+            return "the upper directory may lie on a file system without extended attributes (NFS?): try --root on a local disk"
+        return ""
+
+
+@step()
+class MountHostRoot(Step):
+    """An empty root in memory, to hang the host's own system directories into."""
+
+    stage: str
+
+    def apply(self, slots: Slots) -> None:
+        mnt.mount("tmpfs", self.stage, "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV, "mode=755")
+
+    def call(self) -> str:
+        return f'mount("tmpfs", "{self.stage}", "tmpfs", MS_NOSUID|MS_NODEV, "mode=755")'
+
+    def subject(self) -> str:
+        return self.stage
+
+
+@step()
+class OpenRoot(Step):
+    """Hold the new root by a descriptor: from here on every target is looked up below it."""
+
+    stage: str
+
+    produces = ("root",)
+
+    def apply(self, slots: Slots) -> None:
+        slots["root"] = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def call(self) -> str:
+        return f'open("{self.stage}", O_PATH|O_DIRECTORY)'
+
+    def subject(self) -> str:
+        return self.stage
+
+
+@step()
+class PopulateHostRoot(Step):
+    """The host's system directories read-only, and fresh ones where programs write; homes and secrets stay out."""
+
+    binds: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    fresh: tuple[tuple[str, int], ...]
+
+    needs = ("root",)
+
+    def apply(self, slots: Slots) -> None:
+        root = slots["root"]
+        for path, mode in self.fresh:
+            name = path.lstrip("/")
+            os.mkdir(name, dir_fd=root)
+            os.chmod(name, mode, dir_fd=root)
+        for path, target in self.links:
+            os.symlink(target, path.lstrip("/"), dir_fd=root)
+        for path in self.binds:
+            name = path.lstrip("/")
+            os.mkdir(name, 0o755, dir_fd=root)
+            fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            try:
+                bind(
+                    path, fd, set_=mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV,
+                    propagation=mnt.MS_PRIVATE,
+                )  # fmt: skip
+            finally:
+                os.close(fd)
+
+    def call(self) -> str:
+        links = "; ".join(f'symlink("{target}", "{path}")' for path, target in self.links)
+        fresh = " ".join(path for path, _mode in self.fresh)
+        binds = " ".join(self.binds)
+        return f"mkdir({fresh}); {links}; for each of {binds}: open_tree, mount_setattr(MOUNT_ATTR_RDONLY), move_mount"
+
+    def operation(self) -> str:
+        return "bind the host's system directories"
+
+
+@step()
+class PivotRoot(Step):
+    """The new root replaces the host's tree, which is detached at once: nothing of it stays reachable."""
+
+    needs = ("root",)
+
+    def apply(self, slots: Slots) -> None:
+        os.fchdir(slots["root"])
+        mnt.pivot_root(".", ".")
+        mnt.umount(".", mnt.MNT_DETACH)
+        os.chdir("/")
+        for name in ("mask_directory", "mask_file", "root"):
+            slots.close(name)
+
+    def call(self) -> str:
+        return 'fchdir(root); pivot_root(".", "."); umount2(".", MNT_DETACH); chdir("/")'
+
+    def hint(self, errno_: int) -> str:
+        return "a root on an initramfs cannot be pivoted: pass --no-pivot" if errno_ == errno.EINVAL else ""
+
+
+@step()
+class MoveRoot(Step):
+    """Without pivot_root (an initramfs): move the new root over the old one and chroot into it."""
+
+    needs = ("root",)
+
+    def apply(self, slots: Slots) -> None:
+        os.fchdir(slots["root"])
+        for point in _other_mounts():
+            try:
+                mnt.umount(point, mnt.MNT_DETACH)
+            except OSError:  # locked together with the rest by the user namespace: covered below
+                continue
+        os.fchdir(slots["root"])
+        mnt.mount(".", "/", None, mnt.MS_MOVE)
+        os.chroot(".")
+        os.chdir("/")
+        for name in ("mask_directory", "mask_file", "root"):
+            slots.close(name)
+
+    def call(self) -> str:
+        return 'fchdir(root); mount(".", "/", NULL, MS_MOVE); chroot("."); chdir("/")'
+
+
+@step()
+class SetRootPropagation(Step):
+    """Whether mounts made in the container travel, and to whom (mount_namespaces(7))."""
+
+    propagation: str
+
+    def apply(self, slots: Slots) -> None:
+        mnt.mount(None, "/", None, propagation_flags(self.propagation))
+
+    def call(self) -> str:
+        return f'mount(NULL, "/", NULL, {mnt.flag_names(propagation_flags(self.propagation))})'
+
+    def subject(self) -> str:
+        return self.propagation
+
+
+@step()
+class MakeRootReadOnly(Step):
+    """The root mount becomes read-only; what is mounted below it keeps its own state."""
+
+    def apply(self, slots: Slots) -> None:
+        fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            set_attributes(fd, set_=mnt.MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(fd)
+
+    def call(self) -> str:
+        return 'mount_setattr("/", MOUNT_ATTR_RDONLY)'
+
+
+def open_device(path: str, major: int, minor: int) -> int:
+    """A descriptor (`O_PATH`) of a character device, verified by its number: a path alone proves nothing."""
+    import stat
+
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(major, minor):
+        os.close(fd)
+        raise OSError(errno.ENODEV, f"not the character device {major}:{minor}", path)
+    return fd
+
+
+def _escape(path: str) -> str:
+    """`path` as an overlayfs option: commas and colons would end it."""
+    for character in "\\,:":
+        path = path.replace(character, "\\" + character)
+    return path
+
+
+def _other_mounts() -> list[str]:
+    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+        text = b"".join(iter(lambda: file.read(1 << 16), b""))
+    points = [os.fsdecode(line.split()[4]) for line in text.splitlines()]
+    here = os.getcwd()
+    return [p for p in reversed(points) if p != "/" and not p.startswith("/proc") and not (p + "/").startswith(here + "/")]

@@ -1,0 +1,116 @@
+"""Steps for a terminal of the container's own: pts(4), ioctl_tty(2).
+
+The pty is born in the container's devpts, so that its name means the same inside; the host's terminal is never
+handed over, since whoever holds it can type into it (`TIOCSTI`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from jubako.linux import mount as mnt
+from jubako.linux import tty
+from jubako.linux.openat2 import make_file_in, open_in
+from jubako.plan.step import INIT, SUPERVISOR, Slots, Step, step
+
+
+@step(actor=INIT)
+class OpenTerminal(Step):
+    """A new pty in the container's own devpts; the master goes out to the supervisor."""
+
+    rows: int = 0
+    columns: int = 0
+
+    needs = ("root",)
+    produces = ("master", "slave")
+
+    def apply(self, slots: Slots) -> None:
+        ptmx = open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        slots["master"], slots["slave"] = tty.open_pty(ptmx)
+        if self.rows and self.columns:
+            tty.set_window_size(ptmx, self.rows, self.columns)
+        fd = make_file_in(slots["root"], "/dev/console", 0o620)
+        try:
+            mnt.mount(f"/proc/self/fd/{slots['slave']}", f"/proc/self/fd/{fd}", None, mnt.MS_BIND)
+        finally:
+            os.close(fd)
+
+    def call(self) -> str:
+        return 'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); mount(slave, "/dev/console", NULL, MS_BIND)'
+
+    def operation(self) -> str:
+        return "open a terminal in"
+
+    def subject(self) -> str:
+        return "/dev/pts"
+
+
+@step(actor=SUPERVISOR)
+class TakeTerminal(Step):
+    """The supervisor holds the master: it relays, logs and resizes."""
+
+    needs = ("master",)
+
+    def apply(self, slots: Slots) -> None:
+        os.set_blocking(slots["master"], False)
+
+    def call(self) -> str:
+        return "recvmsg(SCM_RIGHTS): the master"
+
+
+@step(actor=INIT)
+class UseTerminal(Step):
+    """The slave becomes the session's controlling terminal and the standard streams."""
+
+    needs = ("slave",)
+
+    def apply(self, slots: Slots) -> None:
+        slots.close("master")
+        slave = slots["slave"]
+        tty.set_controlling_terminal(slave)
+        for number in range(3):
+            os.dup2(slave, number, inheritable=True)
+        slots.close("slave")
+
+    def call(self) -> str:
+        return "ioctl(slave, TIOCSCTTY); dup2(slave, 0); dup2(slave, 1); dup2(slave, 2)"
+
+
+@step(actor=INIT)
+class OpenJoinedTerminal(Step):
+    """A new pty in the devpts of a container that is already running."""
+
+    produces = ("master", "slave")
+
+    def apply(self, slots: Slots) -> None:
+        ptmx = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        status = os.fstat(ptmx)
+        if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != 5:
+            raise OSError(19, "not a terminal multiplexer", "/dev/pts/ptmx")
+        slots["master"], slots["slave"] = tty.open_pty(ptmx)
+
+    def call(self) -> str:
+        return 'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER)'
+
+
+@step(actor=INIT)
+class OwnStreams(Step):
+    """Pipes and terminals belong to the program's user, so that it can open /dev/stdout again (as runc does)."""
+
+    needs = ("user",)
+
+    def apply(self, slots: Slots) -> None:
+        user = slots["user"]
+        if not user.uid:
+            return
+        for number in range(3):
+            try:
+                status = os.fstat(number)
+                if stat.S_ISFIFO(status.st_mode) or os.isatty(number):
+                    os.fchown(number, user.uid, -1)
+            except OSError:  # not ours to give away: the program can still use the descriptor it has
+                continue
+
+    def call(self) -> str:
+        return "fchown(0, uid, -1); fchown(1, uid, -1); fchown(2, uid, -1)"

@@ -1,0 +1,194 @@
+"""The one way into a container: a plan's steps done in order, each by the process whose turn it is.
+
+Every process that takes part holds the whole plan (it was forked with it) and walks it from the first step to the last,
+doing the steps of its own roles. Where the next step belongs to another actor it passes the baton there and waits
+until it comes back. A step that fails is told upwards as data; the process at the top raises it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.errors import JubakoError, StepError
+from jubako.linux import scm
+from jubako.linux.pidfd import send_signal
+from jubako.plan.step import INIT, RUNTIME, Plan, Slots, Step
+from jubako.plan.steps.processes import Clone
+from jubako.runtime.messages import Baton, Failed, receive, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Afterlife = Callable[["Applier"], int]
+
+SIGKILL = 9
+
+
+class Applier:
+    """One process's walk through a plan.
+
+    `roles` are the actors this process plays. `afterlife` says what the supervisor does when its last step is done; its
+    result is that process's exit status.
+    """
+
+    def __init__(
+        self, plan: Plan, slots: Slots, roles: tuple[str, ...] = (RUNTIME,), afterlife: Afterlife | None = None
+    ) -> None:
+        self.plan = plan
+        self.slots = slots
+        self.roles = roles
+        self.afterlife = afterlife
+        self.links: dict[str, scm.Socket] = {}
+        self.parent: scm.Socket | None = None
+        self.children: list[str] = []
+
+    def run(self, start: int = 0) -> None:
+        """Do this process's steps from position `start` on. Raises `JubakoError`; then the children are gone."""
+        try:
+            self._walk(start)
+        except BaseException:
+            self.end_children()
+            raise
+
+    def _walk(self, start: int) -> None:
+        steps = self.plan.steps
+        holds = start == 0 or steps[start - 1].actor in self.roles
+        for position in range(start, len(steps)):
+            item = steps[position]
+            if item.actor in self.roles:
+                if not holds:
+                    self._await_baton(position)
+                    holds = True
+                self._do(position, item)
+            elif holds:
+                descriptors = tuple(self.slots[name] for name in self._passed(position))
+                send(self.links[item.actor], Baton(position), descriptors)
+                holds = False
+
+    def _passed(self, position: int) -> tuple[str, ...]:
+        """The slots whose descriptors go with the baton at `position`: just produced, and needed by the next actor."""
+        steps = self.plan.steps
+        giver, taker = steps[position - 1].actor, steps[position].actor
+        needed: list[str] = []
+        for item in steps[position:]:
+            if item.actor != taker:
+                break
+            needed.extend(item.needs)
+        produced: list[str] = []
+        for item in reversed(steps[:position]):
+            if item.actor != giver:
+                break
+            produced.extend(item.produces)
+        return tuple(name for name in dict.fromkeys(needed) if name in produced and not name.endswith("_pid"))
+
+    def _do(self, position: int, item: Step) -> None:
+        try:
+            if isinstance(item, Clone):
+                self._clone(position, item)
+            else:
+                item.apply(self.slots)
+        except OSError as failure:
+            raise self._step_error(position, item, failure) from failure
+        except StepError:
+            raise
+        except JubakoError as failure:
+            if failure.step is None and failure.exit_code == StepError.exit_code:
+                failure.step = (position + 1, len(self.plan.steps), type(item).__name__)
+            raise
+
+    def _clone(self, position: int, item: Clone) -> None:
+        ours, theirs = scm.pair()
+        item.apply(self.slots)
+        if self.slots["child"]:
+            ours.close()
+            self._become(position + 1, item, theirs)
+        theirs.close()
+        self.links[item.child] = ours
+        self.children.append(item.child)
+
+    def _become(self, position: int, item: Clone, parent: scm.Socket) -> None:
+        """Go on as the child that `item` made; never returns."""
+        code = StepError.exit_code
+        try:
+            for link in self.links.values():
+                link.close()
+            self.links = {item.actor: parent}
+            self.parent = parent
+            self.children = []
+            self.roles = (item.child,)
+            self.slots["channel"] = parent.fileno()
+            try:
+                self.run(position)
+                if self.afterlife is not None and item.child != INIT:
+                    code = self.afterlife(self)
+            except JubakoError as failure:
+                code = failure.exit_code
+                send(parent, Failed.of(failure, failure.step[0] if failure.step else 0))
+        except BrokenPipeError:
+            pass
+        except BaseException:  # a fault of ours: never let a half-made child run on into its parent's code
+            _report_fault(parent)
+        finally:
+            os._exit(code)
+
+    def _await_baton(self, position: int) -> None:
+        actor = self.plan.steps[position - 1].actor
+        message, descriptors = receive(self.links[actor])
+        if isinstance(message, Failed):
+            raise message.error(self._names())
+        for name, fd in zip(self._passed(position), descriptors, strict=False):
+            self.slots[name] = fd
+        if not isinstance(message, Baton) or message.position != position:
+            raise StepError(
+                "wait for", f"the {actor}", reason=f"it ended before step {position + 1} ({self._names()[position]})"
+            )
+
+    def wait_for_exec(self) -> None:
+        """Wait until PID 1 has become the program (its end of the link closes on exec) or has failed."""
+        message, _descriptors = receive(self.links[INIT])
+        if isinstance(message, Failed):
+            error = message.error(self._names())
+            self.end_children()
+            raise error
+
+    def end_children(self) -> None:
+        """Kill and reap what this process has cloned."""
+        for child in self.children:
+            pidfd = self.slots.values.get(f"{child}_pidfd", -1)
+            pid = self.slots.values.pop(f"{child}_child", 0)
+            if not pid:
+                continue
+            try:
+                send_signal(pidfd, SIGKILL)
+            except ProcessLookupError:
+                pass
+            os.waitpid(pid, 0)
+            self.slots.close(f"{child}_pidfd")
+            self.links.pop(child).close()
+        self.children = []
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(type(item).__name__ for item in self.plan.steps)
+
+    def _step_error(self, position: int, item: Step, failure: OSError) -> StepError:
+        number = failure.errno or 0
+        reason = "" if failure.strerror in (None, os.strerror(number)) else str(failure.strerror)
+        return StepError(
+            item.operation(),
+            item.subject() or (str(failure.filename) if failure.filename is not None else ""),
+            errno=number,
+            reason=reason,
+            hint=item.hint(number),
+            step=(position + 1, len(self.plan.steps), type(item).__name__),
+        )
+
+
+def _report_fault(parent: scm.Socket) -> None:
+    import traceback
+
+    text = traceback.format_exc()
+    last = text.strip().splitlines()[-1]
+    if os.environ.get("JUBAKO_DEBUG"):
+        os.write(2, text.encode())
+    send(parent, Failed(0, "run a step", "", 0, f"a fault in jubako: {last}", "JUBAKO_DEBUG=1 shows where", 125))

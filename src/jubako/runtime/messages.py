@@ -1,0 +1,148 @@
+"""What the processes of one container say to each other: typed, one packet a message, fields ended by NUL.
+
+No JSON: these processes start and end with a container, and must not import anything for their talk.
+"""
+
+from __future__ import annotations
+
+from jubako.errors import JubakoError, StepError
+from jubako.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.linux.scm import Socket
+
+
+@record
+class Baton:
+    """The steps before `position` are done; whoever's step stands there goes on."""
+
+    position: int
+
+
+@record
+class Failed:
+    """A step failed: everything that the error in the user's terminal will say."""
+
+    position: int
+    operation: str
+    subject: str
+    errno: int
+    reason: str
+    hint: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: JubakoError, position: int = 0) -> Failed:
+        """`error` as a message."""
+        return cls(position, error.operation, error.subject, error.errno, error.reason, error.hint, error.exit_code)
+
+    def error(self, names: tuple[str, ...] = ()) -> JubakoError:
+        """The exception; with the names of all steps it says which one it was."""
+        at = (self.position, len(names), names[self.position - 1]) if 0 < self.position <= len(names) else None
+        failure = StepError(
+            self.operation, self.subject, errno=self.errno, reason=self.reason, hint=self.hint,
+            step=at if self.exit_code == StepError.exit_code else None,
+        )  # fmt: skip
+        failure.exit_code = self.exit_code
+        return failure
+
+
+@record
+class Started:
+    """The program runs; `pid` is its PID 1 as the host's /proc counts it, 0 where nobody asked."""
+
+    pid: int
+
+
+@record
+class Exited:
+    """The container ended with this exit code (128+N for signal N)."""
+
+    code: int
+
+
+@record
+class Signal:
+    """Pass this signal on to the container's first process."""
+
+    number: int
+
+
+@record
+class Resize:
+    """The terminal at the other end has this size now."""
+
+    rows: int
+    columns: int
+
+
+@record
+class Detach:
+    """The client goes; the container stays."""
+
+    reason: str = ""
+
+
+@record
+class Attach:
+    """The client wants the container's streams; `stdin` is 1 if it will send input."""
+
+    stdin: int
+
+
+@record
+class GiveNamespaces:
+    """The client wants descriptors of the container's namespaces, to join them."""
+
+    pid: int = 0
+
+
+@record
+class Namespaces:
+    """Comes with descriptors: the namespaces `kinds` (separated by commas), in that order, and last a pidfd of PID 1."""
+
+    kinds: str
+
+
+Message = Baton | Failed | Started | Exited | Signal | Resize | Detach | Attach | GiveNamespaces | Namespaces
+_TYPES = (Baton, Failed, Started, Exited, Signal, Resize, Detach, Attach, GiveNamespaces, Namespaces)
+_BY_NAME = {kind.__name__: kind for kind in _TYPES}
+
+
+def encode(message: Message) -> bytes:
+    """`message` as one packet."""
+    fields = [type(message).__name__, *(str(value).replace("\0", "") for value in message.__dict__.values())]
+    return "\0".join(fields).encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> Message:
+    """The message of one packet. Raises `ValueError` for anything else."""
+    name, *fields = data.decode("utf-8", "surrogateescape").split("\0")
+    kind = _BY_NAME.get(name)
+    if kind is None:
+        raise ValueError(f"unknown message {name!r}")
+    names: tuple[str, ...] = kind.FIELDS  # type: ignore[attr-defined]
+    types = kind.__annotations__
+    if len(fields) != len(names):
+        raise ValueError(f"a {name} has {len(names)} fields, not {len(fields)}")
+    values = [int(text) if types[field] == "int" else text for field, text in zip(names, fields, strict=True)]
+    return kind(*values)  # type: ignore[no-any-return, operator]
+
+
+def send(socket: Socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one message, with descriptors if any."""
+    from jubako.linux import scm
+
+    scm.send(socket, encode(message), descriptors)
+
+
+def receive(socket: Socket) -> tuple[Message | None, tuple[int, ...]]:
+    """The next message and its descriptors; None when the peer is gone."""
+    from jubako.linux import scm
+
+    try:
+        data, descriptors = scm.receive(socket)
+    except ConnectionResetError:
+        return None, ()
+    return (decode(data) if data else None), descriptors
