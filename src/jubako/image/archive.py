@@ -1,8 +1,9 @@
 """Which images a source holds, told the same way for docker archives and OCI layouts.
 
-A docker archive has `manifest.json` (moby image-spec v1.2, "Combined Image JSON + Filesystem Changeset Format"), an OCI layout has
-`index.json` (image-spec 1.1, image-layout.md); what docker saves since version 25 is both, and then `manifest.json` counts, since it has the
-names. Documents are small and are read here, every digest checked; layers stay where they are.
+A docker archive has `manifest.json` (moby image-spec v1.2, "Combined Image JSON + Filesystem Changeset Format"), an
+OCI layout has `index.json` (image-spec 1.1, image-layout.md); what docker saves since version 25 is both, and then
+`manifest.json` counts, since it has the names. Documents are small and are read here, every digest checked; layers
+stay where they are.
 """
 
 from __future__ import annotations
@@ -191,7 +192,9 @@ def _layer(source: Source, descriptor: Any) -> LayerEntry:
         raise _malformed(source, "the manifest", "lists a layer that is not an object")
     member = _blob_member(source, descriptor)
     if not source.has(member) and descriptor.get("urls"):
-        raise JubakoError("read", source.label, reason=f"the layer {descriptor['digest']} is only referred to, not contained")
+        raise JubakoError(
+            "read", source.label, reason=f"the layer {descriptor['digest']} is only referred to, not contained"
+        )
     size = source.size(member)
     if isinstance(descriptor.get("size"), int) and descriptor["size"] != size:
         raise JubakoError(
@@ -222,9 +225,13 @@ def _blob_member(source: Source, descriptor: dict[str, Any]) -> str:
 
 def _config(source: Source, data: bytes, layers: int) -> ConfigDocument:
     config = read_config(data, source.label)
+    if not layers:
+        raise JubakoError("read", source.label, reason="the image has no layer, so there is nothing to run in it")
     if len(config.diff_ids) != layers:
         raise JubakoError(
-            "read", source.label, reason=f"the configuration names {len(config.diff_ids)} layers, but there are {layers}"
+            "read",
+            source.label,
+            reason=f"the configuration names {len(config.diff_ids)} layers, but there are {layers}",
         )
     return config
 

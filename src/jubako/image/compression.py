@@ -1,7 +1,7 @@
 """Decompressing streams, whatever they are called.
 
-The first bytes decide, not the name or the media type: docker, podman and skopeo do the same. Output is produced in bounded pieces, so
-a small archive that expands to a huge one costs disk space at most, never memory.
+The first bytes decide, not the name or the media type: docker, podman and skopeo do the same. Output is produced in
+bounded pieces, so a small archive that expands to a huge one costs disk space at most, never memory.
 """
 
 from __future__ import annotations

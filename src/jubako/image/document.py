@@ -1,7 +1,7 @@
 """An image's configuration document, checked field by field before anything believes it.
 
-OCI image-spec 1.1, config.md; docker's own is the same with more fields. It comes from strangers, so each value that jubako
-uses must have its type; what is unknown is left alone.
+OCI image-spec 1.1, config.md; docker's own is the same with more fields. It comes from strangers, so each value that
+jubako uses must have its type; what is unknown is left alone.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class _Reader:
         self._label = label
         self._path = path
         if not isinstance(document, dict):
-            raise JubakoError("read", label, reason=f"the image's configuration{path and ' at ' + path} is not an object")
+            raise JubakoError(
+                "read", label, reason=f"the image's configuration{path and ' at ' + path} is not an object"
+            )
         self._document: dict[str, Any] = document
 
     def wrong(self, name: str, reason: str) -> JubakoError:
@@ -124,7 +126,12 @@ class _Reader:
             raise self.wrong("history", "is not a list")
         entries = [_Reader(entry, self._label, "history") for entry in value]
         return tuple(
-            (entry.text("created"), entry.text("created_by"), entry.text("comment"), entry._document.get("empty_layer") is True)
+            (
+                entry.text("created"),
+                entry.text("created_by"),
+                entry.text("comment"),
+                entry._document.get("empty_layer") is True,
+            )
             for entry in entries
         )
 

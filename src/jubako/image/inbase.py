@@ -1,8 +1,8 @@
 """Run a function inside the user's base user namespace, where files of subordinate ids can be made and removed.
 
 A child process enters the base, runs one function with descriptors and plain values, and reports its result or its
-failure as data. A single-threaded caller is forked; one with threads gets a clean interpreter instead, since a fork would
-inherit locks that nobody will release.
+failure as data. A single-threaded caller is forked; one with threads gets a clean interpreter instead, since a fork
+would inherit locks that nobody will release.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class BaseChild:
 def start_in_base(paths: Paths, function: str, arguments: dict[str, Any], keep: Iterable[int] = ()) -> BaseChild:
     """Begin `function` ("module:name" of this room, called with `arguments`) inside the base.
 
-    Arguments and result are what JSON can hold; `keep` lists the descriptors that the function uses by their numbers. All
-    others are closed in the child.
+    Arguments and result are what JSON can hold; `keep` lists the descriptors that the function uses by their numbers.
+    All others are closed in the child.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
@@ -86,33 +86,28 @@ def run_in_base(paths: Paths, function: str, arguments: dict[str, Any], keep: It
 
 
 def own_as_base(paths: Paths, directory: int) -> None:
-    """Give the new `directory` to the root of the base. For an ordinary user that is the user; root's base has other ids."""
+    """Give the new `directory` to the root of the base. For an ordinary user that is the user; root's base has other
+    ids.
+    """
     if os.geteuid() == 0:
-        uid, gid = run_in_base(paths, "jubako.image.inbase:outer_root", {})
-        os.chown(directory, uid, gid)
+        from jubako.runtime.base import open_base
 
-
-def outer_root() -> tuple[int, int]:
-    """Inside the base: the uid and gid that its root has outside."""
-    return _first_outside("/proc/self/uid_map"), _first_outside("/proc/self/gid_map")
-
-
-def _first_outside(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        for line in file:
-            inside, outside, _size = line.split()
-            if inside == "0":
-                return int(outside)
-    raise JubakoError("read", path, reason="id 0 is not mapped")
+        base = open_base(paths)
+        os.close(base.fd)
+        os.chown(directory, base.ids.uids.to_outside(0) or 0, base.ids.gids.to_outside(0) or 0)
 
 
 def main(arguments: list[str]) -> None:
     """The clean interpreter's entry: a request as JSON, the descriptors to keep, the descriptor of the report."""
     request = jsontext.loads(arguments[0])
-    _child(Paths(**request["paths"]), request["function"], request["arguments"], tuple(request["keep"]), request["report"])
+    _child(
+        Paths(**request["paths"]), request["function"], request["arguments"], tuple(request["keep"]), request["report"]
+    )
 
 
-def _start_interpreter(paths: Paths, function: str, arguments: dict[str, Any], keep: tuple[int, ...], report: int) -> int:
+def _start_interpreter(
+    paths: Paths, function: str, arguments: dict[str, Any], keep: tuple[int, ...], report: int
+) -> int:
     request = {"paths": as_dict(paths), "function": function, "arguments": arguments, "keep": keep, "report": report}
     tree = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     command = [sys.executable, "-I", "-S", "-c", _START, tree, jsontext.dumps(request)]
@@ -126,12 +121,12 @@ def _start_interpreter(paths: Paths, function: str, arguments: dict[str, Any], k
 def _child(paths: Paths, function: str, arguments: dict[str, Any], keep: tuple[int, ...], report: int) -> None:
     status = 1
     try:
-        import _signal
+        import signal
 
         from jubako.linux.descriptors import close_all_but
 
-        for number in (_signal.SIGINT, _signal.SIGTERM):
-            _signal.signal(number, _signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         close_all_but((0, 1, 2, *keep, report))
         answer = _answer(paths, function, arguments)
         data = jsontext.dumps(answer).encode()
@@ -153,19 +148,22 @@ def _answer(paths: Paths, function: str, arguments: dict[str, Any]) -> dict[str,
         __import__(module)
         return {"value": getattr(sys.modules[module], name)(**arguments)}
     except JubakoError as error:
-        fields = {key: getattr(error, key) for key in ("operation", "subject", "errno", "reason", "hint")}
-        return {"error": {"type": type(error).__name__, **fields}}
+        return _told(error)
     except OSError as failure:
-        error = JubakoError.from_os_error("work in the base user namespace on", str(failure.filename or ""), failure)
-        return {"error": {"type": "JubakoError", "operation": error.operation, "subject": error.subject,
-                          "errno": error.errno, "reason": error.reason, "hint": ""}}  # fmt: skip
+        subject = os.fsdecode(failure.filename) if isinstance(failure.filename, str | bytes) else ""
+        return _told(JubakoError.from_os_error("work in the base user namespace on", subject, failure))
     except MemoryError:
-        return {"error": {"type": "JubakoError", "operation": "work in the base user namespace", "subject": "",
-                          "errno": 0, "reason": "out of memory", "hint": ""}}  # fmt: skip
+        return _told(JubakoError("work in the base user namespace", reason="out of memory"))
+
+
+def _told(error: JubakoError) -> dict[str, Any]:
+    fields = {key: getattr(error, key) for key in ("operation", "subject", "errno", "reason", "hint")}
+    return {"error": {"type": type(error).__name__, **fields}}
 
 
 def _revive(fields: dict[str, Any]) -> JubakoError:
     kind = getattr(errors, fields["type"], JubakoError)
-    return kind(  # type: ignore[no-any-return]
+    error: JubakoError = kind(
         fields["operation"], fields["subject"], errno=fields["errno"], reason=fields["reason"], hint=fields["hint"]
     )
+    return error

@@ -1,7 +1,7 @@
 """One layer on its way in: one pass over its bytes gives the blob, both digests and the unpacked tree.
 
-This process reads, decompresses and hashes; a child inside the base user namespace parses the tar stream and makes the files. A
-pipe lies between them, so both work at once and nothing is written twice.
+This process reads, decompresses and hashes; a child inside the base user namespace parses the tar stream and makes
+the files. A pipe lies between them, so both work at once and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ class Unpacking:
     squash_ids: bool = False
 
 
+AS_IT_IS = Unpacking()
+
+
 @record
 class NewLayer:
-    """A layer in a workplace: `path` holds `fs` and `layer.json`, `blob` is the compressed stream."""
+    """A layer in a workplace: `path` holds `fs` and `layer.json`, `blob` is the compressed stream,
+    `top` are names at the top of the tree (some, if there are many)."""
 
     diff_id: str
     path: str
@@ -42,6 +46,7 @@ class NewLayer:
     size: int
     hides_all: bool
     warnings: tuple[str, ...]
+    top: tuple[str, ...]
 
 
 def ingest_layer(
@@ -52,13 +57,14 @@ def ingest_layer(
     *,
     blob_digest: str = "",
     diff_id: str = "",
-    unpacking: Unpacking = Unpacking(),
+    unpacking: Unpacking = AS_IT_IS,
     require_end: bool = False,
 ) -> NewLayer:
     """Unpack the layer whose (perhaps compressed) bytes are `chunks` into the workplace.
 
-    `blob_digest` (`sha256:HEX`) is what the bytes must hash to, `diff_id` (HEX) what the tar stream must. Raises `JubakoError`
-    for a corrupt, hostile or wrong stream, and when the disk is full; the workplace's end removes what was made.
+    `blob_digest` (`sha256:HEX`) is what the bytes must hash to, `diff_id` (HEX) what the tar stream must. Raises
+    `JubakoError` for a corrupt, hostile or wrong stream, and when the disk is full; the workplace's end removes what
+    was made.
     """
     path = place.new_path()
     os.mkdir(path, 0o711 if os.geteuid() == 0 else 0o700)  # for root's base, which has other ids
@@ -117,6 +123,7 @@ def ingest_layer(
         size=facts["size"],
         hides_all=facts["hides_all"],
         warnings=tuple(facts["warnings"]),
+        top=tuple(facts["top"]),
     )
 
 
@@ -206,7 +213,10 @@ def _pipe() -> tuple[int, int]:
 
 def _wrong(what: str, who: str, wanted: str, found: str) -> JubakoError:
     return JubakoError(
-        "verify", what, reason=f"its digest is {found}, but {who} {wanted}", hint="the archive is damaged or was tampered with"
+        "verify",
+        what,
+        reason=f"its digest is {found}, but {who} {wanted}",
+        hint="the archive is damaged or was tampered with",
     )
 
 

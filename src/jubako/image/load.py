@@ -10,7 +10,7 @@ import os
 
 from jubako.errors import JubakoError, UsageError
 from jubako.image.archive import ImageEntry, LayerEntry, read_entries
-from jubako.image.ingest import NewLayer, Unpacking, ingest_layer
+from jubako.image.ingest import AS_IT_IS, NewLayer, Unpacking, ingest_layer
 from jubako.image.model import config_to
 from jubako.image.platform import Platform, host_platform
 from jubako.image.progress import Progress, Report, silent
@@ -56,13 +56,13 @@ def load(
     *,
     name: str = "",
     platform: Platform | None = None,
-    unpacking: Unpacking = Unpacking(),
+    unpacking: Unpacking = AS_IT_IS,
 ) -> tuple[LoadedImage, ...]:
     """Load every image of `source`: a docker archive, an OCI archive (both perhaps compressed), an OCI layout
     directory, or `-` for an archive on standard input.
 
-    `name` is given to the only image instead of the archive's names. Of an image for several platforms, `platform` (this machine's) is taken.
-    Raises `JubakoError`, and then the store is as it was before.
+    `name` is given to the only image instead of the archive's names. Of an image for several platforms, `platform`
+    (this machine's) is taken. Raises `JubakoError`, and then the store is as it was before.
     """
     given = parse_reference(name) if name else None
     with workplace(paths) as place:
@@ -71,7 +71,9 @@ def load(
             entries = read_entries(opened, platform or host_platform())
             if given is not None:
                 if len(entries) != 1:
-                    raise UsageError("load", source, reason=f"it holds {len(entries)} images, so one name cannot be given")
+                    raise UsageError(
+                        "load", source, reason=f"it holds {len(entries)} images, so one name cannot be given"
+                    )
                 entries = (replace(entries[0], names=(given,)),)
             for _attempt in range(ATTEMPTS):
                 layers = _ingest_missing(paths, place, opened, entries, report, unpacking)
@@ -159,7 +161,9 @@ def _place_image(paths: Paths, entry: ImageEntry, names: dict[str, str], layers:
         write_prepared(paths, _prepared(paths, entry))
     for reference in entry.names:
         names[_stored_name(reference)] = entry.id
-    warnings = [warning for diff_id in entry.config.diff_ids if diff_id in layers for warning in layers[diff_id].warnings]
+    warnings = [
+        warning for diff_id in entry.config.diff_ids if diff_id in layers for warning in layers[diff_id].warnings
+    ]
     host = host_platform()
     if entry.config.architecture and (entry.config.os, entry.config.architecture) != (host.os, host.architecture):
         warnings.append(f"the image is for {entry.config.os}/{entry.config.architecture}, this machine is {host}")

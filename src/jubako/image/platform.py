@@ -56,7 +56,11 @@ def parse_platform(text: str) -> Platform:
 def platform_of(descriptor: dict[str, Any]) -> Platform | None:
     """What a descriptor says of its platform; None if nothing."""
     said = descriptor.get("platform")
-    if not isinstance(said, dict) or not isinstance(said.get("architecture"), str) or not isinstance(said.get("os"), str):
+    if (
+        not isinstance(said, dict)
+        or not isinstance(said.get("architecture"), str)
+        or not isinstance(said.get("os"), str)
+    ):
         return None
     variant = said.get("variant")
     return Platform(said["os"], said["architecture"], variant if isinstance(variant, str) else "")
@@ -69,7 +73,7 @@ def choose(descriptors: list[dict[str, Any]], platform: Platform, label: str) ->
     """
     if len(descriptors) == 1 and platform_of(descriptors[0]) is None:
         return descriptors[0]
-    ranked = []
+    ranked: list[tuple[int, int, dict[str, Any]]] = []
     for descriptor in descriptors:
         offered = platform_of(descriptor)
         if offered is not None and (offered.os, offered.architecture) == (platform.os, platform.architecture):

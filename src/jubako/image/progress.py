@@ -9,8 +9,9 @@ from jubako.record import record
 
 @record
 class Progress:
-    """One report: `stage` is `read` (bringing the archive in), `unpack`, `present` (the layer was here already) or `save`; `done` and
-    `total` are bytes of the archive (0: not known); `number` of `count` layers."""
+    """One report: `stage` is `read` (bringing the archive in), `unpack`, `present` (the layer was here already) or
+    `save`; `done` and `total` are bytes of the archive (0: not known); `number` of `count` layers.
+    """
 
     stage: str
     subject: str

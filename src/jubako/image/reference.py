@@ -1,8 +1,8 @@
 """Names of images, read and completed as docker does.
 
 `busybox` means `docker.io/library/busybox:latest`. The grammar is that of the distribution project's *reference*
-package: an optional domain with a port, lower-case path components, a tag, a digest. This module is on the start path, so the
-grammar is checked by hand rather than with regular expressions.
+package: an optional domain with a port, lower-case path components, a tag, a digest. This module is on the start
+path, so the grammar is checked by hand rather than with regular expressions.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Names are never joined into paths: each directory is opened below the one before, without following links and without
 crossing into anything mounted there (a leftover bind mount of somebody's home must not be emptied). Depth is
-unbounded: directories far down are first moved to the top, so descriptors do not run out. Runs inside the base user namespace,
-where subordinate ids are owned; a directory without permissions is given them first.
+unbounded: directories far down are first moved to the top, so descriptors do not run out. Runs inside the base user
+namespace, where subordinate ids are owned; a directory without permissions is given them first.
 """
 
 from __future__ import annotations

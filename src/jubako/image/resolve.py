@@ -121,7 +121,9 @@ def _read(path: str) -> dict[str, Any] | None:
     try:
         document = jsontext.loads(text)
     except ValueError as fault:
-        raise JubakoError("read", path, reason=f"not JSON: {fault}", hint="the image store was changed by hand") from None
+        raise JubakoError(
+            "read", path, reason=f"not JSON: {fault}", hint="the image store was changed by hand"
+        ) from None
     if not isinstance(document, dict):
         raise JubakoError("read", path, reason="not a JSON object", hint="the image store was changed by hand")
     return document

@@ -1,7 +1,8 @@
 """Where images come from: a tar archive (a file, a pipe, compressed or not) or an OCI layout directory.
 
-All are read through one interface, small files and streams by name. A tar archive is indexed in one pass that skips the data;
-what cannot be sought in (a pipe, a compressed archive) is first brought into the workplace, since `manifest.json` often stands last.
+All are read through one interface, small files and streams by name. A tar archive is indexed in one pass that skips
+the data; what cannot be sought in (a pipe, a compressed archive) is first brought into the workplace, since
+`manifest.json` often stands last.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def open_stream(path: str) -> tuple[int, str]:
         if os.isatty(fd):
             os.close(fd)
             raise UsageError(
-                "read", "standard input", reason="it is a terminal, not an archive", hint="give a file with -i FILE, or redirect one: < FILE"
+                "read",
+                "standard input",
+                reason="it is a terminal, not an archive",
+                hint="give a file with -i FILE, or redirect one: < FILE",
             )
         label = "standard input"
     else:
@@ -119,7 +123,9 @@ class TarSource:
 
     def _find(self, name: str) -> tuple[int, int]:
         if name not in self._members:
-            raise JubakoError("read", self.label, reason=f"it has no {name}", hint="the archive is incomplete or damaged")
+            raise JubakoError(
+                "read", self.label, reason=f"it has no {name}", hint="the archive is incomplete or damaged"
+            )
         return self._members[name]
 
     def _index(self) -> None:
@@ -138,7 +144,9 @@ class TarSource:
                     name = os.fsdecode(member.name)
                     clean = _clean(name)
                     if clean is None:
-                        raise JubakoError("read", self.label, reason=f"the member {member.shown} leads outside the archive")
+                        raise JubakoError(
+                            "read", self.label, reason=f"the member {member.shown} leads outside the archive"
+                        )
                     links.pop(clean, None)
                     self._members.pop(clean, None)
                     if member.kind == FILE and member.sparse is None:
@@ -210,9 +218,7 @@ def counted(chunks: Iterator[bytes], report: Report, progress: Progress) -> Iter
     for chunk in chunks:
         done += len(chunk)
         yield chunk
-        report(
-            Progress(progress.stage, progress.subject, progress.number, progress.count, done, progress.total)
-        )
+        report(Progress(progress.stage, progress.subject, progress.number, progress.count, done, progress.total))
 
 
 def _seekable(place: Workplace, fd: int, label: str, report: Report) -> int:

@@ -8,9 +8,9 @@
     data/images/lock           held exclusively (flock(2)) while anything above changes
     data/tmp/NAME/             work in progress; its `lock` file is held by whoever works there
 
-Everything enters by a rename of something complete. A directory below `tmp` whose lock nobody holds was left by a killed
-command, and the next one that changes the store removes it. If a command dies between the renames, the mark `publishing` is
-found, and what no image refers to is removed.
+Everything enters by a rename of something complete. A directory below `tmp` whose lock nobody holds was left by a
+killed command, and the next one that changes the store removes it. If a command dies between the renames, the mark
+`publishing` is found, and what no image refers to is removed.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def read_layer(paths: Paths, layer: str) -> dict[str, Any] | None:
 
 
 def write_atomically(path: str, data: bytes) -> None:
-    """Replace the file `path` by one with `data`, so that a reader sees the old or the new and a crash leaves one of them."""
+    """Replace the file `path` by one with `data`, so that a reader sees the old or the new and a crash leaves one of
+    them.
+    """
     temporary = f"{path}.new"  # only the holder of the lock writes, so one name is enough
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -137,7 +139,9 @@ def write_names(paths: Paths, names: dict[str, str]) -> None:
 
 
 def remove_unreferenced(paths: Paths) -> int:
-    """Within `locked`: remove layers, blobs and names that no image refers to. Returns the bytes of layers given back."""
+    """Within `locked`: remove layers, blobs and names that no image refers to. Returns the bytes of layers given
+    back.
+    """
     layers: set[str] = set()
     blobs: set[str] = set()
     images = list_ids(paths)

@@ -1,9 +1,9 @@
 """Reading tar streams that somebody hostile may have written.
 
-One pass, bounded memory, and every departure from the format is an error. The standard library's `tarfile` is made for archives
-that one trusts: it reads an extended header of any size into memory, and it guesses where the format is broken. Formats:
-POSIX ustar and pax (IEEE Std 1003.1, pax(1)), GNU long names, GNU sparse files (all four forms), old V7. Names are bytes here: tar
-promises no encoding.
+One pass, bounded memory, and every departure from the format is an error. The standard library's `tarfile` is made
+for archives that one trusts: it reads an extended header of any size into memory, and it guesses where the format is
+broken. Formats: POSIX ustar and pax (IEEE Std 1003.1, pax(1)), GNU long names, GNU sparse files (all four forms), old
+V7. Names are bytes here: tar promises no encoding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ MAX_HEADER = 1 << 20  # one extended header; Go's archive/tar, which docker uses
 MAX_SIZE = 1 << 62
 _ZEROS = bytes(BLOCK)
 
-FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "file", "hardlink", "symlink", "char", "block", "dir", "fifo"
+FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (
+    "file",
+    "hardlink",
+    "symlink",
+    "char",
+    "block",
+    "dir",
+    "fifo",
+)
 _KINDS = {
     b"0": FILE,
     b"\0": FILE,
@@ -39,13 +47,30 @@ class TarFault(Exception):
 class Member:
     """One member of an archive, as its headers say; `size` is that of the file, holes included."""
 
-    __slots__ = ("gid", "kind", "link", "major", "minor", "mode", "mtime_ns", "name", "offset", "size", "sparse", "stored", "uid", "xattrs")
+    __slots__ = (
+        "gid",
+        "kind",
+        "link",
+        "major",
+        "minor",
+        "mode",
+        "mtime_ns",
+        "name",
+        "offset",
+        "size",
+        "sparse",
+        "stored",
+        "uid",
+        "xattrs",
+    )
 
     def __init__(self, name: bytes, kind: str, link: bytes) -> None:
         self.name = name
         self.kind = kind
         self.link = link
-        self.mode = self.uid = self.gid = self.size = self.stored = self.mtime_ns = self.major = self.minor = self.offset = 0
+        self.mode = self.uid = self.gid = self.size = self.stored = self.mtime_ns = self.major = self.minor = (
+            self.offset
+        ) = 0
         self.xattrs: dict[bytes, bytes] = {}
         self.sparse: list[tuple[int, int]] | None = None
 
@@ -171,7 +196,9 @@ class TarReader:
     def _special(self, header: bytes) -> bytes:
         size = _size(header, {})
         if size > MAX_HEADER:
-            raise TarFault(f"an extended header of {size} bytes, at byte {self.position - BLOCK}; {MAX_HEADER} are allowed")
+            raise TarFault(
+                f"an extended header of {size} bytes, at byte {self.position - BLOCK}; {MAX_HEADER} are allowed"
+            )
         self._start_payload(size)
         data = self._take(size)
         self._finish_payload()
@@ -223,7 +250,9 @@ class TarReader:
             self._read_sparse(member, header, flag, pax, sparse_pairs)
         return member
 
-    def _read_sparse(self, member: Member, header: bytes, flag: bytes, pax: dict[bytes, bytes], pairs: list[bytes]) -> None:
+    def _read_sparse(
+        self, member: Member, header: bytes, flag: bytes, pax: dict[bytes, bytes], pairs: list[bytes]
+    ) -> None:
         if flag == b"S":
             numbers, member.size = self._old_sparse(header)
             member.offset = self.position
@@ -231,7 +260,9 @@ class TarReader:
             member.size = _decimal(pax.get(b"GNU.sparse.realsize", b""), "GNU.sparse.realsize")
             numbers = self._sparse_map_in_data(member)
         else:
-            member.size = _decimal(pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize", b""), "GNU.sparse.size")
+            member.size = _decimal(
+                pax.get(b"GNU.sparse.size") or pax.get(b"GNU.sparse.realsize", b""), "GNU.sparse.size"
+            )
             listed = pax[b"GNU.sparse.map"].split(b",") if b"GNU.sparse.map" in pax else pairs
             numbers = [_decimal(number, "GNU.sparse.map") for number in listed if number]
         if len(numbers) % 2:
@@ -286,7 +317,14 @@ def _parse_pax(data: bytes, into: dict[bytes, bytes], sparse_pairs: list[bytes])
         length = _decimal(data[at:space], "record length")
         record = data[space + 1 : at + length]
         key, equals, value = record[:-1].partition(b"=")
-        if at + length > len(data) or length <= space - at + 1 or record[-1:] != b"\n" or not equals or not key or b"\0" in key:
+        if (
+            at + length > len(data)
+            or length <= space - at + 1
+            or record[-1:] != b"\n"
+            or not equals
+            or not key
+            or b"\0" in key
+        ):
             raise TarFault("an extended header is malformed: a record does not end where it says")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             sparse_pairs.append(value)

@@ -1,9 +1,10 @@
 """One layer's tar stream becomes a directory that overlayfs can use, however hostile the stream is.
 
-Runs in a child inside the base user namespace, so files get their subordinate owners. Each member's parent directory is
-opened below the layer's root with `RESOLVE_BENEATH`: neither `..` nor a symbolic link made by an earlier member leads outside.
-The member itself is made by name in that directory and never followed. OCI whiteouts (image-spec 1.1, layer.md,
-"Whiteouts") become overlayfs' own: a 0:0 character device for a removed name, `user.overlay.opaque` for a directory that hides what is below.
+Runs in a child inside the base user namespace, so files get their subordinate owners. Each member's parent directory
+is opened below the layer's root with `RESOLVE_BENEATH`: neither `..` nor a symbolic link made by an earlier member
+leads outside. The member itself is made by name in that directory and never followed. OCI whiteouts (image-spec 1.1,
+layer.md, "Whiteouts") become overlayfs' own: a 0:0 character device for a removed name, `user.overlay.opaque` for a
+directory that hides what is below.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def unpack_inside(
     """Unpack the tar stream read from `stream` into the empty `directory`; the function for `image.inbase`.
 
     `what` names the archive in messages. `require_end` wants the archive's end mark, where no digest covers the
-    stream. Returns `size` (bytes of file data), `members`, `hides_all` and `warnings`.
+    stream. Returns `size` (bytes of file data), `members`, `hides_all`, `top` (names there) and `warnings`.
     """
     with open(stream, "rb", buffering=1 << 18, closefd=False) as file:
         unpacker = Unpacker(directory, Ownership.of_this_process(squash), what, skip_devices=skip_devices)
@@ -61,6 +62,7 @@ def unpack_inside(
         "size": unpacker.size,
         "members": unpacker.members,
         "hides_all": unpacker.hides_all,
+        "top": [os.fsencode(name).decode("utf-8", "replace") for name in sorted(os.listdir(directory))[:256]],
         "warnings": [*unpacker.ownership.warnings(), *unpacker.warnings.values()],
     }
 
@@ -264,7 +266,7 @@ class Unpacker:
             raise self._refuse(
                 member,
                 f"it is a device node ({member.kind} {member.major}:{member.minor}), which a container cannot have",
-                "jubako gives every container the standard devices; make the archive without /dev, or pass --skip-devices",
+                "every container gets the standard devices: make the archive without /dev, or pass --skip-devices",
             )
         self.warnings.setdefault("devices", f"device nodes were left out (first met at {member.shown})")
         return False
@@ -279,7 +281,8 @@ class Unpacker:
         """Parent and last component of a member's path, without `.`; anything that leads outside is refused."""
         text = os.fsdecode(path)
         if text.startswith("/"):
-            raise self._refuse(member, f"{_shown(path)} is an absolute path", "archives of images hold relative paths only")
+            hint = "archives of images hold relative paths only"
+            raise self._refuse(member, f"{_shown(path)} is an absolute path", hint)
         parts = [part for part in text.split("/") if part and part != "."]
         if ".." in parts:
             raise self._refuse(member, f"{_shown(path)} leads outside with '..'")

@@ -1,8 +1,9 @@
 """Which extended attributes of an archive's files are kept.
 
 Some names are commands to a file system: `overlay.*` decides what an overlay shows, fuse-overlayfs takes owners from
-`user.containers.override_stat`. An archive must not speak in them. Others cannot be set in a user namespace at all. File
-capabilities are kept; the kernel ties them to the namespace's root (capabilities(7), "Namespaced file capabilities").
+`user.containers.override_stat`. An archive must not speak in them. Others cannot be set in a user namespace at all.
+File capabilities are kept; the kernel ties them to the namespace's root (capabilities(7), "Namespaced file
+capabilities").
 """
 
 from __future__ import annotations
