@@ -1,8 +1,8 @@
-"""The program `jubako`: run by the installed command as `python -I -S .../jubako/__main__.py`, or by `python -m jubako`.
+"""The program `jubako`: the installed command runs it as `python -I -S .../jubako/__main__.py`; also `python -m jubako`.
 
 Without `site` the interpreter starts in half the time, and then knows the standard library only. So the directory that
-holds this package goes to the end of the path, where `site` would have put it; that is where pip puts what we depend on too.
-Libraries that lie elsewhere (a `--user` installation over a distribution's packages) are found by running `site` late.
+holds this package goes to the end of the path, where `site` would have put it; that is where pip puts what we depend on
+too. Libraries that lie elsewhere (a `--user` installation over a distribution's packages) are found by a late `site`.
 """
 
 import sys

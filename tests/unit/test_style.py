@@ -11,7 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 TOOLS = {
-    "ruff": ("ruff", "check", "--no-fix", "."),
+    "ruff": ("ruff", "check", "--no-fix", "--output-format", "concise", "."),
     "mypy": ("mypy",),
     "import order": ("lint-imports", "--no-cache"),
 }
