@@ -155,7 +155,7 @@ def _flags(flags: Iterable[Flag], current: str) -> Answer:
 
 
 def _command_words() -> list[tuple[str, str]]:
-    words = [(name, entry.summary) for name, entry in table.COMMANDS.items() if not entry.hidden]
+    words = [(name, entry.summary) for name, entry in table.COMMANDS.items() if not entry.hidden and " " not in name]
     return words + [(noun, summary) for noun, summary in table.NOUN_SUMMARIES.items() if table.NOUNS[noun]]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_COLUMNS = 100
 _FLAG_COLUMN = 26
+_COMMAND_COLUMN = 16
 GENERAL_GROUP = "Options"
 
 
@@ -65,10 +66,10 @@ def general_help(columns: int, bold: bool = False) -> str:
     for title, entries in table.groups():
         page.heading(title)
         for name, summary in entries:
-            page.entry(name, summary, column=14)
+            page.entry(name, summary, column=_COMMAND_COLUMN)
     page.heading("Nouns")
     for noun, summary in table.NOUN_SUMMARIES.items():
-        page.entry(noun, f"{summary}: {', '.join(table.NOUNS[noun])}", column=14)
+        page.entry(noun, f"{summary}: {', '.join(table.NOUNS[noun])}", column=_COMMAND_COLUMN)
     page.heading("Global options")
     for flag in table.GLOBAL_FLAGS:
         page.entry(spelling(flag), flag.help)
@@ -95,7 +96,7 @@ def noun_help(noun: str, columns: int, bold: bool = False) -> str:
     page.heading("Verbs")
     for verb, name in table.NOUNS[noun].items():
         same = "" if name in (verb, f"{noun} {verb}") else f" (same as 'jubako {name}')"
-        page.entry(verb, table.COMMANDS[name].summary + same, column=14)
+        page.entry(verb, table.COMMANDS[name].summary + same, column=_COMMAND_COLUMN)
     return page.done()
 
 

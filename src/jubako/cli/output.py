@@ -16,12 +16,15 @@ from jubako import jsontext
 from jubako.cli.flags import SWITCH, Flag, Values
 from jubako.cli.help import wants_bold
 from jubako.cli.template import Template, text_of
+from jubako.errors import JubakoError, UsageError
 from jubako.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, TextIO
+
+    from jubako.image.progress import Progress
 
 JSON_FLAG = Flag(("--json",), "print JSON", SWITCH, group="Output")
 FORMAT_FLAG = Flag(
@@ -37,6 +40,12 @@ LIST_FLAGS: tuple[Flag, ...] = (
     Flag(("--noheading", "-n"), "print no line of titles", SWITCH, field="no_heading", group="Output"),
     FORMAT_FLAG,
     JSON_FLAG,
+)
+INSPECT_FORMAT_FLAG = Flag(
+    ("-f", "--format"),
+    "print each through a Go template such as '{{.Id}}'; 'json' prints one object a line",
+    metavar="TEMPLATE",
+    group="Output",
 )
 
 _GAP = "   "
@@ -88,9 +97,28 @@ def print_table(titles: Sequence[str], lines: Sequence[Sequence[str]], shrinks: 
         print(f"\x1b[1m{text}\x1b[0m" if bold else text)
 
 
-def print_json(value: Any) -> None:
+def print_details(values: Values, names: Sequence[str], look_up: Callable[[str], dict[str, Any]]) -> int:
+    """Print what `look_up` knows of each name: one JSON array, or each through `--format`.
+
+    What is not found is told after the rest was printed, as docker does.
+    """
+    found: list[dict[str, Any]] = []
+    code = do_each(names, lambda name: found.append(look_up(name)))
+    if not values.format:
+        print_json(found, indented=True)
+    elif values.format == "json":
+        for entry in found:
+            print(jsontext.dumps(entry))
+    else:
+        template = Template(values.format)
+        for entry in found:
+            print(template.fill(entry))
+    return code
+
+
+def print_json(value: Any, indented: bool = False) -> None:
     """Print `value` as JSON: indented on a terminal, else on one line."""
-    print(jsontext.dumps(value, indent=2 if sys.stdout.isatty() else None))
+    print(jsontext.dumps(value, indent=2 if indented or sys.stdout.isatty() else None))
 
 
 def short_id(identifier: str) -> str:
@@ -136,28 +164,68 @@ def duration_text(seconds: float) -> str:
 
 
 @contextmanager
-def progress(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error while the block runs; call the yielded function with each amount done.
+def progress_bar(wanted: bool = True) -> Iterator[Callable[[Progress], None]]:
+    """A bar on standard error while the block runs, moved by the reports that the image room gives.
 
-    Only on a terminal, and only where rich is installed: elsewhere the calls do nothing.
+    Only on a terminal, and only where rich is installed: elsewhere the reports go nowhere.
     """
-    bar = _rich_bar() if sys.stderr is not None and sys.stderr.isatty() else None
+    bar = _rich_bar() if wanted and sys.stderr is not None and sys.stderr.isatty() else None
     if bar is None:
-        yield lambda amount: None
+        yield lambda report: None
         return
     with bar:
-        task = bar.add_task(title, total=total)
-        yield lambda amount: bar.advance(task, amount)
+        task = bar.add_task("", total=None)
+
+        def show(report: Progress) -> None:
+            counted = f" {report.number}/{report.count}" if report.count > 1 else ""
+            text = f"{report.stage}{counted} {report.subject}"
+            bar.update(task, description=text, completed=report.done, total=report.total or None)
+
+        yield show
 
 
 def _rich_bar() -> Any:
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
     except ImportError:
         return None
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    return Bars(*columns, console=Console(stderr=True), transient=True)
+
+
+def do_each(names: Sequence[str], action: Callable[[str], object]) -> int:
+    """Do `action` to every name; one that fails is told and does not keep the others from their turn.
+
+    Returns 0, or the exit code of the first failure.
+    """
+    code = 0
+    for name in dict.fromkeys(names):
+        try:
+            action(name)
+        except JubakoError as error:
+            code = code or error.exit_code
+            sys.stdout.flush()
+            print(f"jubako: {error}", file=sys.stderr)
+    return code
+
+
+def warn(text: str) -> None:
+    """One warning on standard error."""
+    sys.stdout.flush()
+    print(f"jubako: warning: {text}", file=sys.stderr)
+
+
+def confirm(question: str, force: bool) -> None:
+    """Go on only if the user says yes, or said so beforehand with `--force`."""
+    if force:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("confirm", reason=question, hint="add --force to go on without being asked")
+    print(f"{question}\nGo on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("confirm", reason="not confirmed, nothing was done")
 
 
 def _print_formatted(values: Values, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:

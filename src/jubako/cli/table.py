@@ -28,7 +28,16 @@ _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This 
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
+    "images": Entry("images", "list images", _IMAGES),
+    "load": Entry("load", "bring images in from an archive", _IMAGES),
+    "import": Entry("import_", "make an image of a root file system in a tar archive", _IMAGES),
+    "save": Entry("save", "write images to an archive", _IMAGES),
+    "tag": Entry("tag", "give an image another name", _IMAGES),
+    "rmi": Entry("rmi", "remove images", _IMAGES),
+    "image inspect": Entry("image_inspect", "show everything known of images", _IMAGES),
+    "image prune": Entry("image_prune", "remove images without a name, and layers that nothing needs", _IMAGES),
     "doctor": Entry("doctor", "find out what this machine can and cannot do for containers", _MACHINE),
+    "info": Entry("info", "tell what was chosen on this machine, and why", _MACHINE),
     "completion": Entry("completion", "print the completion script for a shell", _MACHINE),
     "version": Entry("version", "print the versions of jubako, Python and the kernel", _MACHINE),
     "help": Entry("help", "print the manual of a command", _MACHINE),
@@ -41,10 +50,23 @@ ALIASES: dict[str, str] = {}
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
     "container": {"run": "run"},
+    "image": {
+        "ls": "images",
+        "list": "images",
+        "load": "load",
+        "import": "import",
+        "save": "save",
+        "tag": "tag",
+        "rm": "rmi",
+        "remove": "rmi",
+        "inspect": "image inspect",
+        "prune": "image prune",
+    },
 }
 
 NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
+    "image": "images",
 }
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (
@@ -80,7 +102,7 @@ def other_names(name: str) -> tuple[str, ...]:
     """Every other spelling of the command `name`."""
     found = [alias for alias, target in ALIASES.items() if target == name]
     for noun, verbs in NOUNS.items():
-        found += [f"{noun} {verb}" for verb, target in verbs.items() if target == name]
+        found += [f"{noun} {verb}" for verb, target in verbs.items() if target == name != f"{noun} {verb}"]
     return tuple(found)
 
 

@@ -11,6 +11,8 @@ import pytest
 from jubako.cli import output
 from jubako.cli.flags import Command, parse
 from jubako.cli.output import LIST_FLAGS, Column, print_rows
+from jubako.errors import NotFoundError
+from jubako.image.progress import Progress
 
 ROWS = [
     {"ID": "0123456789abcdef", "Names": "web", "Command": "python3 -m http.server --bind 127.0.0.1 8000"},
@@ -105,9 +107,31 @@ def test_a_table_template_has_titles():
 
 
 def test_progress_is_silent_where_no_terminal_is(capsys):
-    with output.progress("loading", 10) as advance:
-        advance(5)
+    with output.progress_bar() as show:
+        show(Progress("unpack", "layer", 1, 2, 5, 10))
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_drawn_on_a_terminal(monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with output.progress_bar() as show:
+        show(Progress("unpack", "0123[red]", 1, 2, 5, 10))
+    assert "unpack 1/2 0123[red]" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+
+def test_one_failure_does_not_keep_the_others_from_their_turn(capsys):
+    done = []
+
+    def act(name: str) -> None:
+        if name == "b":
+            raise NotFoundError("remove", "b", reason="no such container")
+        done.append(name)
+
+    assert output.do_each(("a", "b", "c", "a"), act) == 125
+    assert done == ["a", "c"]
+    assert capsys.readouterr().err == "jubako: remove b: no such container\n"
 
 
 @pytest.mark.parametrize(
