@@ -1,4 +1,4 @@
-"""The program `jubako`: the installed command runs it as `python -I -S .../jubako/__main__.py`; also `python -m jubako`.
+"""The program `jubako`, which the installed command runs as `python -I -S .../jubako/__main__.py`.
 
 Without `site` the interpreter starts in half the time, and then knows the standard library only. So the directory that
 holds this package goes to the end of the path, where `site` would have put it; that is where pip puts what we depend on
