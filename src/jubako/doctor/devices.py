@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from jubako.doctor.finding import Finding, ok, problem, warning
+from jubako.doctor.finding import NOTE, WARNING, Finding, ok, problem
 from jubako.doctor.remedies import around
 
 TYPE_CHECKING = False
@@ -47,15 +47,16 @@ def standard_devices(host: Host) -> Finding:
 
 def tun(host: Host) -> Finding:
     """May the account make a tap device? pasta and slirp4netns need it."""
-    return _device(host, "/dev/net/tun", "tun", "10 200", "pasta and slirp4netns cannot make a container's interface")
+    lost = "pasta and slirp4netns cannot make an interface"
+    return _device(host, "/dev/net/tun", "tun", "10 200", NOTE, lost)
 
 
 def fuse(host: Host) -> Finding:
     """May the account mount with FUSE? fuse-overlayfs needs it."""
-    return _device(host, "/dev/fuse", "fuse", "10 229", "fuse-overlayfs cannot be used, nor host:rw")
+    return _device(host, "/dev/fuse", "fuse", "10 229", WARNING, "fuse-overlayfs cannot be used, nor host:rw")
 
 
-def _device(host: Host, path: str, module: str, numbers: str, lost: str) -> Finding:
+def _device(host: Host, path: str, module: str, numbers: str, status: str, lost: str) -> Finding:
     trial = host.attempt("open_device", host.path(path))
     found = host.stat(path)
     mode = f"mode {found.st_mode & 0o7777:04o}" if found else "not there"
@@ -67,17 +68,17 @@ def _device(host: Host, path: str, module: str, numbers: str, lost: str) -> Find
             f"{host.sudo}chmod 0666 {path}\n# and for later boots:\n"
             f'echo \'KERNEL=="{module}", MODE="0666"\' | {host.sudo}tee /etc/udev/rules.d/50-jubako-{module}.rules'
         )
-        return warning(path, f"the account may not open it: {lost}", evidence, remedy=remedy)
+        return Finding(path, status, f"the account may not open it: {lost}", (evidence,), remedy)
     if around(host):
         remedy = f"# Start the container around jubako with the device:\ndocker run --device {path} IMAGE"
-        return warning(path, f"not usable in this container: {lost}", evidence, remedy=remedy)
+        return Finding(path, status, f"not usable in this container: {lost}", (evidence,), remedy)
     remedy = (
         f"{host.sudo}modprobe {module}\n# and for later boots:\n"
         f"echo {module} | {host.sudo}tee /etc/modules-load.d/jubako-{module}.conf\n"
         f"# where no udev makes the node:\n"
         f"# {host.sudo}mkdir -p {os.path.dirname(path)} && {host.sudo}mknod -m 0666 {path} c {numbers}"
     )
-    return warning(path, f"the kernel's {module} driver is not there: {lost}", evidence, remedy=remedy)
+    return Finding(path, status, f"the kernel's {module} driver is not there: {lost}", (evidence,), remedy)
 
 
 CHECKS = (standard_devices, tun, fuse)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.doctor.finding import NOTE, WARNING, Finding, ok
+from jubako.doctor.finding import NOTE, Finding, ok
 from jubako.doctor.remedies import Packages, install, same
 from jubako.record import record
 
@@ -34,15 +34,13 @@ class Program:
 
 
 PROGRAMS = (
-    Program(
-        "pasta", "network of a container, the fast way (--network pasta)", same("passt"), WARNING, ("slirp4netns",)
-    ),
-    Program("slirp4netns", "network of a container (--network slirp4netns)", same("slirp4netns"), NOTE, ("pasta",)),
+    Program("pasta", "connects a network namespace to the outside without root", same("passt"), NOTE, ("slirp4netns",)),
+    Program("slirp4netns", "the same, the older way", same("slirp4netns"), NOTE, ("pasta",)),
     Program("fuse-overlayfs", "layers without the kernel's overlay, and host:rw", FUSE_OVERLAYFS),
     Program("getsubids", "subordinate ids that come from a directory service", GETSUBIDS),
     Program("nft", "firewall rules of bridge networks", same("nftables"), NOTE, ("iptables",)),
     Program("iptables", "firewall rules of bridge networks, the older way", IPTABLES, NOTE, ("nft",)),
-    Program("lxc-user-nic", "veth on a bridge of the host (--network lxc-user-nic)", same("lxc")),
+    Program("lxc-user-nic", "connects a network namespace to a bridge of the host", same("lxc")),
     Program("loginctl", "containers that outlive the login session", Packages("systemd", "systemd", "systemd")),
 )
 """newuidmap and newgidmap have checks of their own (`jubako.doctor.ids`)."""

@@ -1,0 +1,67 @@
+"""The installed `jubako doctor` and `jubako info` on the machine as it is: quick, truthful, and without a trace."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from world.command import Command
+
+
+def finding(jubako: Command, name: str, **options: object) -> dict[str, object]:
+    found = jubako("doctor", "--json", name, **options).json["findings"]  # type: ignore[arg-type]
+    assert len(found) == 1, found
+    return dict(found[0])
+
+
+def test_doctor_says_that_containers_can_run_where_they_can(jubako: Command) -> None:
+    answer = jubako("doctor", "--json", check=True).json
+    assert answer["can_run"] is True
+    assert answer["counts"]["problem"] == 0
+
+
+def test_every_warning_has_evidence_and_a_remedy(jubako: Command) -> None:
+    for found in jubako("doctor", "--json").json["findings"]:
+        if found["status"] in ("warning", "problem"):
+            assert found["evidence"], found
+            assert found["remedy"], found
+
+
+def test_doctor_is_quick(jubako: Command) -> None:
+    began = time.monotonic()
+    jubako("doctor", check=True)
+    assert time.monotonic() - began < 5  # 0.2 s on a quiet machine; this only catches a hang
+
+
+def test_no_new_privileges_on_the_caller_is_found(jubako: Command) -> None:
+    restricted = Command(jubako.account, jubako.cwd, ("setpriv", "--no-new-privs"))
+    found = finding(restricted, "no new privileges")
+    assert found["evidence"] == ["/proc/self/status: NoNewPrivs: 1"]
+    if os.getuid():
+        assert found["status"] == "warning"
+        answer = finding(restricted, "id map")
+        assert "single id" in str(answer["summary"])
+
+
+def test_a_missing_runtime_directory_is_found(jubako: Command) -> None:
+    if os.getuid() == 0:
+        return
+    assert finding(jubako, "runtime directory", env={"XDG_RUNTIME_DIR": ""})["status"] == "warning"
+
+
+def test_the_map_that_doctor_tries_is_the_one_that_info_tells(jubako: Command) -> None:
+    told = jubako("info", "--json", check=True).json["ids"]["uid_map"]
+    assert finding(jubako, "id map")["summary"].startswith(", ".join(told))  # type: ignore[attr-defined]
+
+
+def test_an_unknown_check_is_one_clear_error(jubako: Command) -> None:
+    result = jubako("doctor", "user-namespace")
+    assert result.exit_code == 125
+    assert "did you mean 'user namespaces'?" in result.stderr
+
+
+def test_info_names_each_choice_with_its_reason(jubako: Command) -> None:
+    answer = jubako("info", "--json", check=True).json
+    for choice in ("ids", "storage", "network", "cgroups", "seccomp"):
+        assert answer[choice]["name"], choice
+        assert answer[choice]["why"], choice
