@@ -9,10 +9,11 @@ config-linux, section Seccomp.
 from __future__ import annotations
 
 import os
+import sys
 
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import seccomp as kernel
-from jubako.record import record
+from jubako.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ _ACTIONS = {
 _PERMISSIVE = 0x7FFC0000  # from here on the call is made
 _ERRNO = _ACTIONS["SCMP_ACT_ERRNO"]
 _EPERM, _ENOSYS = 1, 38
+_FORMAT = 1  # of what is cached; raised when the same profile compiles to something else
+
+_DIRECT_NUMBERS = {(0x40000003, "socket"): 359}  # AUDIT_ARCH_I386
+_NOT_THERE = 10000  # libseccomp's numbers for calls of other architectures are -10001 and below
 
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": kernel.SECCOMP_FILTER_FLAG_TSYNC,
@@ -106,8 +111,11 @@ def default_filter(machine: str, capabilities: Collection[str], cache_directory:
 
 def custom_filter(asked: Seccomp, cache_directory: str) -> CompiledFilter:
     """The filter for a document's `linux.seccomp`, with its flags; `UsageError` for what cannot be kept."""
-    from jubako.spec.seccomp_profile import Filter
+    from jubako.spec.seccomp_profile import Filter, oci_architecture
 
+    native = oci_architecture(os.uname().machine)
+    if native not in asked.architectures:  # whatever a document lists, its own program has to run
+        asked = replace(asked, architectures=(native, *asked.architectures))
     return CompiledFilter(compiled_filter(Filter(asked), cache_directory), filter_flags(asked))
 
 
@@ -136,7 +144,7 @@ def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:
         raise JubakoError(
             "compile seccomp filter with", "libseccomp", reason=str(failure.strerror), hint=LIBRARY_HINT
         ) from None
-    key = sha256(f"1 {version} {wanted!r}".encode()).hexdigest()
+    key = sha256(f"{_FORMAT} {version} {wanted!r}".encode()).hexdigest()
     path = f"{cache_directory}/{key}.bpf"
     program = _read_cached(path) if cache_directory else None
     if program is None:
@@ -147,17 +155,19 @@ def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:
 
 
 def compile_filter(wanted: Filter) -> bytes:
-    """The program for `wanted`: its guards, then what libseccomp makes of its rules.
+    """The program for `wanted`: its guards, then what libseccomp makes of its rules, made small.
 
     Another architecture's calls answer ENOSYS, as on a kernel built without it. A call that libseccomp does not know
     (newer than the library) is left to the default action when that is stricter, else refused with a `UsageError`:
     the rule cannot be kept.
     """
     from jubako.linux import libseccomp
+    from jubako.plan.filter_tree import shrink
+    from jubako.spec.seccomp_profile import oci_architecture
 
     asked = wanted.seccomp
     default = action_code(asked.default_action, asked.default_errno_ret)
-    tokens = [_token(name) for name in asked.architectures] or [_token(f"SCMP_ARCH_{os.uname().machine.upper()}")]
+    tokens = [_token(name) for name in asked.architectures or (oci_architecture(os.uname().machine),)]
     try:
         with libseccomp.Compiler(default, tokens) as compiler:
             compiler.set_attribute(libseccomp.API_SYSRAWRC, 1)
@@ -179,7 +189,7 @@ def compile_filter(wanted: Filter) -> bytes:
                         seen.add((name, rule.args))
                         for comparisons in _conditions(rule.args):
                             compiler.add_rule(action, name, comparisons)
-            program = _assembled_guards(wanted.guards, tokens) + compiler.export()
+            program = shrink(_assembled_guards(wanted.guards, tokens) + compiler.export())
     except OSError as failure:
         raise UsageError(
             "compile seccomp filter", str(failure.filename or ""), reason=str(failure.strerror or failure)
@@ -253,19 +263,21 @@ def _conditions(args: tuple[SeccompArg, ...]) -> list[list[tuple[int, int, int, 
 
 def _assembled_guards(guards: tuple[Guard, ...], tokens: list[int]) -> bytes:
     """The guards of all architectures, ending where the rules' program begins."""
-    from jubako.linux import bpf, libseccomp
+    from jubako.linux import bpf
 
     if not guards:
         return b""
+    if sys.byteorder != "little":
+        raise JubakoError(
+            "compile seccomp filter for", os.uname().machine, reason="guards want a little-endian machine"
+        )
     end = "end"
     lines: list[Instruction | str] = [bpf.Instruction(bpf.LOAD, bpf.ARCHITECTURE_OFFSET)]
     for token in tokens:
         numbered: dict[int, list[Guard]] = {}
         for guard in guards:
             for name in guard.names:
-                number = libseccomp.system_call_number(name, token)
-                if number == libseccomp.UNKNOWN:
-                    raise UsageError("compile seccomp filter: guard for", name, reason="unknown system call")
+                number = _guarded_number(name, token)
                 if number >= 0:
                     numbered.setdefault(number, []).append(guard)
         other = f"not {token}"
@@ -278,6 +290,20 @@ def _assembled_guards(guards: tuple[Guard, ...], tokens: list[int]) -> bytes:
             lines += [bpf.Instruction(bpf.JUMP, 0, end), f"{token} not {number}"]
         lines += [bpf.Instruction(bpf.JUMP, 0, end), other]
     return bpf.assemble([*lines, end])
+
+
+def _guarded_number(name: str, token: int) -> int:
+    """The number that a guard has to look for; negative where the architecture does not have the call.
+
+    For a call that 32-bit x86 once had only through socketcall(2) or ipc(2), libseccomp answers with the number of
+    that (-101 for socket) and makes rules for both ways by itself; a guard must know the direct one.
+    """
+    from jubako.linux import libseccomp
+
+    number = _DIRECT_NUMBERS.get((token, name)) or libseccomp.system_call_number(name, token)
+    if number == libseccomp.UNKNOWN or -_NOT_THERE < number < 0:
+        raise UsageError("compile seccomp filter: guard for", name, reason="its number is not known")
+    return number
 
 
 def _guard_lines(guard: Guard, label: str) -> list[Instruction | str]:

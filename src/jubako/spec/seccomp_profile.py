@@ -227,6 +227,11 @@ def resolve_profile(
     return Filter(replace(seccomp, syscalls=kept), guarded)
 
 
+def oci_architecture(machine: str) -> str:
+    """OCI's name of an architecture by uname(2)'s: "SCMP_ARCH_X86_64" for "x86_64"."""
+    return _OCI_MACHINES.get(machine) or f"SCMP_ARCH_{machine.upper()}"
+
+
 def gate_capabilities(document: dict[str, Any]) -> frozenset[str]:
     """The capabilities that a profile asks about; a container's other capabilities do not change its filter."""
     profile: _Profile = _PROFILE.read(document)
@@ -242,6 +247,7 @@ def _within(name: str, place: int, read: Any, value: Any) -> Any:
 
 
 def _oci_rule(rule: _Rule) -> SeccompRule:
+    _check_kernels(rule)
     if bool(rule.names) == bool(rule.name):
         raise Wrong("must name a system call" if not rule.names else "stands beside names", "name")
     return SeccompRule(rule.names or (rule.name,), rule.action, _errno(rule.errno_ret, rule.errno, "errno"), rule.args)
@@ -251,6 +257,7 @@ def _guard(guard: _GuardRule) -> Guard:
     for place, one in enumerate(guard.args):
         if one.op not in ("is", "is-not", "has-bits") or not one.values:
             raise Wrong(f"must be is, is-not or has-bits with values, not {one.op!r}", f"args[{place}].op")
+    _check_kernels(guard)
     number = _errno(None, guard.errno, "errno")
     return Guard(guard.names, number or errno.EPERM, guard.args)
 
@@ -270,9 +277,7 @@ def _errno(number: int | None, name: str, path: str) -> int | None:
 
 
 def _architectures(arch_map: tuple[_ArchMap, ...], machine: str) -> tuple[str, ...]:
-    native = _OCI_MACHINES.get(machine)
-    if native is None:
-        raise Wrong(f"filters are not known for the machine {machine}", "archMap")
+    native = oci_architecture(machine)
     for one in arch_map:
         if one.architecture == native:
             return (native, *one.sub_architectures)
@@ -291,6 +296,12 @@ def _holds(rule: _Rule | _GuardRule, capabilities: Collection[str], machine: str
     if includes.min_kernel and _release(kernel) < _release(includes.min_kernel):
         return False
     return not (excludes.min_kernel and _release(kernel) >= _release(excludes.min_kernel))
+
+
+def _check_kernels(rule: _Rule | _GuardRule) -> None:
+    for gate in (rule.includes, rule.excludes):
+        if gate.min_kernel:
+            _release(gate.min_kernel)
 
 
 def _release(text: str) -> tuple[int, int]:

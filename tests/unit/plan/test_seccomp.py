@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
-from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import libseccomp
-from jubako.plan import seccomp
+from jubako.plan import filter_tree, seccomp
 from jubako.plan.capabilities import DEFAULT, bounding_set
 from jubako.plan.seccomp import GATES, compile_filter, compiled_filter, custom_filter, default_filter
 from jubako.spec.seccomp_profile import Filter, gate_capabilities, resolve_profile
@@ -299,7 +299,7 @@ SMALL = Filter(Seccomp("SCMP_ACT_ALLOW", None, ("SCMP_ARCH_X86_64",), (), "", ""
 
 
 @pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Filter]]:
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Filter]:
     """Every filter that was really compiled."""
     seen: list[Filter] = []
     real = seccomp.compile_filter
@@ -309,7 +309,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Filter]]:
         return real(wanted)
 
     monkeypatch.setattr(seccomp, "compile_filter", compiling)
-    yield seen
+    return seen
 
 
 @needs_library
@@ -383,3 +383,44 @@ def test_an_unknown_architecture_or_flag_is_refused() -> None:
     with pytest.raises(UsageError, match="SECCOMP_FILTER_FLAG_X"):
         custom_filter(Seccomp("SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_X",)), "")
     assert custom_filter(Seccomp("SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_LOG",)), "").flags == 2
+
+
+@needs_library
+def test_a_documents_own_filter_always_covers_this_machine() -> None:
+    native = os.uname().machine
+    for architectures in ((), ("SCMP_ARCH_X86",) if native == "x86_64" else ("SCMP_ARCH_ARM",)):
+        asked = Seccomp("SCMP_ACT_ALLOW", architectures=architectures)
+        assert Machine(custom_filter(asked, "").program).answer(native, 0) == ALLOW
+
+
+@needs_library
+def test_making_a_docker_profile_small_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "archMap": [
+            {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]},
+        ],
+        "syscalls": [
+            {"names": ["read", "write", "close", "semop", "shmat", "bind"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "value": 2114060288, "op": "SCMP_CMP_MASKED_EQ"}]},
+            {"names": ["socket"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}]},
+            {"names": ["personality"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "value": 8, "op": "SCMP_CMP_LE"}, {"index": 1, "value": 3, "op": "SCMP_CMP_GT"}]},
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+        ],
+    }  # fmt: skip
+    wanted = resolve_profile(document, DEFAULT, "x86_64", "6.1")
+    monkeypatch.setattr(filter_tree, "shrink", lambda program: program)
+    program = compile_filter(wanted)
+    large, small = Machine(program), Machine(filter_tree.Shrinker(program).rewritten())
+    numbers = set(small.boundaries() + large.boundaries()) | {0x40000000 | call for call in range(600)}
+    values = (0, 3, 4, 8, 9, 40, 41, CLONE_NEWUSER, HIGH, HIGH | 8, HIGH | 40)
+    for architecture in [*ARCHITECTURES, 0]:
+        for call in numbers:
+            for value in values:
+                for second in (0, 4, HIGH):
+                    arguments = (value, second)
+                    expected = large.answer(architecture, call, arguments)
+                    assert small.answer(architecture, call, arguments) == expected

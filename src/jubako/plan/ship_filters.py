@@ -1,0 +1,27 @@
+"""Compile the default filters that the package ships: `python -m jubako.plan.ship_filters`.
+
+Run it after a change of the default profile. It wants libseccomp; the result for a machine does not depend on the
+machine that it is made on. A test compiles them anew and compares.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.plan.seccomp import SHIPPED_GATES, SHIPPED_MACHINES, compile_shipped, shipped_path
+
+
+def main() -> None:
+    """Write every shipped filter, and say how long it is."""
+    for machine in SHIPPED_MACHINES:
+        for variant in SHIPPED_GATES:
+            program = compile_shipped(machine, variant)
+            path = shipped_path(machine, variant)
+            with open(f"{path}.new", "wb") as file:
+                file.write(program)
+            os.rename(f"{path}.new", path)
+            print(f"{os.path.basename(path)}: {len(program) // 8} instructions")
+
+
+if __name__ == "__main__":
+    main()
