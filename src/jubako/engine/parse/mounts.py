@@ -23,9 +23,8 @@ _EITHER = (
     ("atime", "noatime"),
     ("diratime", "nodiratime"),
     ("relatime", "norelatime"),
-    ("strictatime", "nostrictatime"),
 )
-_FLAGS = tuple(option for pair in _EITHER for option in pair)
+_FLAGS = (*(option for pair in _EITHER for option in pair), "strictatime")
 # Relabelling and caching mean nothing without SELinux and a virtual machine: accepted by docker everywhere, too.
 _WITHOUT_EFFECT = ("z", "Z", "cached", "delegated", "consistent", "default", "nocopy")
 _NO_VOLUMES = "named volumes are not supported yet"
@@ -148,8 +147,8 @@ def _bind(source: str, target: str, options: list[str], flag: str, value: str) -
     kept = [option for option in options if option and option not in _WITHOUT_EFFECT]
     if "O" in kept:
         kept.remove("O")
-        if any(option in ("ro", "rw", "idmap") or option in PROPAGATIONS for option in kept):
-            raise refuse(flag, value, "O makes a throw-away layer, which is always writable and private")
+        if any(option in ("ro", "rw", "U", "idmap") or option in PROPAGATIONS for option in kept):
+            raise refuse(flag, value, "O makes a throw-away layer: writable, private, and with the owners as they are")
         _check_flags(kept, flag, value)
         return Mount(target, "overlay", source, tuple(kept))
     for option in kept:
@@ -157,8 +156,9 @@ def _bind(source: str, target: str, options: list[str], flag: str, value: str) -
             raise refuse(
                 flag, value, "jubako does not change the owners of your files", "use --userns keep-id, or chown them"
             )
-    known = [option for option in kept if option not in PROPAGATIONS and not _is_idmap(option)]
-    _check_flags(known, flag, value)
+        if option == "idmap" or option.startswith("idmap="):
+            raise refuse(flag, value, "id-mapped binds are not supported yet", "use --userns keep-id")
+    _check_flags([option for option in kept if option not in PROPAGATIONS], flag, value)
     spread = [option for option in kept if option in PROPAGATIONS]
     if len(spread) > 1:
         raise refuse(flag, value, f"{' and '.join(spread)} exclude one another")
@@ -225,7 +225,3 @@ def _check_flags(options: list[str], flag: str, value: str) -> None:
     for one, other in _EITHER:
         if one in options and other in options:
             raise refuse(flag, value, f"{one} and {other} exclude one another")
-
-
-def _is_idmap(option: str) -> bool:
-    return option == "idmap" or option.startswith("idmap=")
