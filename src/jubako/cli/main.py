@@ -140,6 +140,13 @@ def _accept_odd_bytes() -> None:
         sys.stdout.reconfigure(errors="surrogateescape")
 
 
+def printable(text: str) -> str:
+    """`text` with what would steer a terminal made visible: names in archives and containers may be hostile."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
 def _report(text: str, error: BaseException, debug: bool, code: int) -> int:
     try:
         if debug:
@@ -148,7 +155,7 @@ def _report(text: str, error: BaseException, debug: bool, code: int) -> int:
             traceback.print_exception(error)
         if sys.stdout is not None:
             sys.stdout.flush()
-        sys.stderr.write(f"jubako: {text}\n")
+        sys.stderr.write(f"jubako: {printable(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # nobody is there to read it

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from jubako import jsontext
 from jubako.cli.flags import SWITCH, Flag, Values
 from jubako.cli.help import wants_bold
+from jubako.cli.main import printable
 from jubako.cli.template import Template, text_of
 from jubako.errors import JubakoError, UsageError
 from jubako.record import record
@@ -37,7 +38,7 @@ FORMAT_FLAG = Flag(
 LIST_FLAGS: tuple[Flag, ...] = (
     Flag(("-q", "--quiet"), "print only the ids", SWITCH, group="Output"),
     Flag(("--no-trunc",), "shorten nothing", SWITCH, group="Output"),
-    Flag(("--noheading", "-n"), "print no line of titles", SWITCH, field="no_heading", group="Output"),
+    Flag(("--noheading",), "print no line of titles", SWITCH, field="no_heading", group="Output"),
     FORMAT_FLAG,
     JSON_FLAG,
 )
@@ -207,14 +208,14 @@ def do_each(names: Sequence[str], action: Callable[[str], object]) -> int:
         except JubakoError as error:
             code = code or error.exit_code
             sys.stdout.flush()
-            print(f"jubako: {error}", file=sys.stderr)
+            print(f"jubako: {printable(str(error))}", file=sys.stderr)
     return code
 
 
 def warn(text: str) -> None:
     """One warning on standard error."""
     sys.stdout.flush()
-    print(f"jubako: warning: {text}", file=sys.stderr)
+    print(f"jubako: warning: {printable(text)}", file=sys.stderr)
 
 
 def confirm(question: str, force: bool) -> None:
@@ -222,10 +223,10 @@ def confirm(question: str, force: bool) -> None:
     if force:
         return
     if not sys.stdin.isatty():
-        raise UsageError("confirm", reason=question, hint="add --force to go on without being asked")
+        raise UsageError("not confirmed", reason=question, hint="add --force to go on without being asked")
     print(f"{question}\nGo on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("confirm", reason="not confirmed, nothing was done")
+        raise UsageError("not confirmed", reason="nothing was done")
 
 
 def _print_formatted(values: Values, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
@@ -264,7 +265,7 @@ def _shown_row(row: Mapping[str, Any], columns: Sequence[Column], no_trunc: bool
 def _cell(column: Column, row: Mapping[str, Any], no_trunc: bool) -> str:
     value = row.get(column.key)
     show = column.no_trunc_show if no_trunc else column.show
-    return show(value) if show is not None else text_of(value)
+    return printable(show(value) if show is not None else text_of(value)).replace("\n", "\\n")
 
 
 def _terminal_columns(stream: TextIO) -> int:

@@ -81,6 +81,12 @@ def test_a_system_error_names_its_errno(monkeypatch, capsys):
     assert capsys.readouterr().err == "jubako: version /data/x: No space left on device (ENOSPC)\n"
 
 
+def test_an_error_cannot_steer_the_terminal(monkeypatch, capsys):
+    failing(monkeypatch, NotFoundError("read", "evil\x1b]0;name\x07", reason="no\rsuch file"))
+    main.main(["version"])
+    assert capsys.readouterr().err == "jubako: read evil\\x1b]0;name\\x07: no\\rsuch file\n"
+
+
 def test_a_bug_is_one_clear_line_without_a_traceback(monkeypatch, capsys):
     failing(monkeypatch, KeyError("lost"))
     assert main.main(["version"]) == 125

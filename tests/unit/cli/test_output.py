@@ -61,6 +61,12 @@ def test_on_a_terminal_the_table_fits():
     assert lines[1].endswith("web")
 
 
+def test_a_hostile_name_cannot_steer_the_terminal():
+    rows = [{"ID": "0", "Names": "web\x1b[2J\nroot", "Command": "\udcff\x9b31m\r"}]
+    line = shown(rows=rows).splitlines()[1]
+    assert line == r"0              \udcff\x9b31m\r   web\x1b[2J\nroot"
+
+
 def test_no_trunc_shortens_nothing():
     lines = shown("--no-trunc", terminal=True).splitlines()
     assert lines[1].startswith("0123456789abcdef ")
