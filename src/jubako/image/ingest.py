@@ -66,9 +66,7 @@ def ingest_layer(
     `JubakoError` for a corrupt, hostile or wrong stream, and when the disk is full; the workplace's end removes what
     was made.
     """
-    path = place.new_path()
-    os.mkdir(path, 0o711 if os.geteuid() == 0 else 0o700)  # for root's base, which has other ids
-    os.mkdir(f"{path}/fs", 0o755)
+    path = os.path.dirname(place.new_tree())
     blob = _Blob(place.new_path())
     child = None
     read_end, write_end = _pipe()

@@ -44,6 +44,13 @@ class Workplace:
         self._count += 1
         return f"{self.path}/{self._count}"
 
+    def new_tree(self) -> str:
+        """A new directory `fs`, in one of its own, for files of the base's ids."""
+        path = self.new_path()
+        os.mkdir(path, 0o711 if os.geteuid() == 0 else 0o700)  # root's base has other ids
+        os.mkdir(f"{path}/fs", 0o755)
+        return f"{path}/fs"
+
 
 @contextmanager
 def locked(paths: Paths) -> Iterator[None]:

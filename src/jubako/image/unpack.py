@@ -300,35 +300,44 @@ class Unpacker:
         return fd
 
     def _open_below(self, member: Member, path: str, make: bool) -> int:
-        if not path:
-            return os.dup(self.root)
-        try:
-            return open_beneath(self.root, path)
-        except FileNotFoundError:
+        """A descriptor of the directory `path`; what is missing of it is made, from the deepest directory there is."""
+        parts = path.split("/") if path else []
+        known = len(parts)
+        while (fd := self._try_open(member, "/".join(parts[:known]))) is None:
             if not make:
-                raise
-        except NotADirectoryError:
-            pass
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            known -= 1
+        try:
+            for at in range(known, len(parts)):
+                below = self._make_below(member, fd, "/".join(parts[:at]), parts[at])
+                os.close(fd)
+                fd = below
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _try_open(self, member: Member, path: str) -> int | None:
+        try:
+            return open_beneath(self.root, path) if path else os.dup(self.root)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as failure:
             if failure.errno not in (errno.EXDEV, errno.ELOOP):
                 raise
-            raise self._refuse(
-                member, "its path goes through a symbolic link that leads outside", "the archive is hostile or damaged"
-            ) from None
-        above, _, name = path.rpartition("/")
-        above_fd = self._open_below(member, above, make)
+        reason = "its path goes through a symbolic link that leads outside or in circles"
+        raise self._refuse(member, reason, "the archive is hostile or damaged")
+
+    def _make_below(self, member: Member, fd: int, path: str, name: str) -> int:
         try:
-            try:
-                found = os.stat(name, dir_fd=above_fd, follow_symlinks=False).st_mode
-            except FileNotFoundError:
-                if not make:
-                    raise
-                found = stat.S_IFDIR
-            if not make or not (stat.S_ISDIR(found) or stat.S_ISCHR(found)):
-                raise self._refuse(member, "a file stands where its path needs a directory")
-            return self._own_directory(above_fd, above, name, 0o755)
-        finally:
-            os.close(above_fd)
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            found = stat.S_IFDIR
+        if not stat.S_ISDIR(found) and not stat.S_ISCHR(found):  # a whiteout may become a directory, a file may not
+            raise self._refuse(
+                member, f"{_shown(os.fsencode(_join(path, name)))} stands where its path needs a directory"
+            )
+        return self._own_directory(fd, path, name, 0o755)
 
     def _clear(self, parent: int, parent_name: str, name: str) -> None:
         """Remove what an earlier member made; directories that are gone keep no time and no open descriptor."""
