@@ -85,7 +85,17 @@ def account(host: Host) -> Finding:
             evidence,
             remedy=f"{host.sudo}useradd --uid {host.uid} NAME",
         )
-    if not host.exists(host.home):
+    if host.nearest(host.home) == "":
+        return warning(
+            name,
+            f"the file system of the home {host.home} does not answer",
+            evidence,
+            remedy=(
+                "# Wait for its server, or give another place:\n"
+                f"export HOME=/var/tmp JUBAKO_ROOT=/var/tmp/jubako-{host.uid}"
+            ),
+        )
+    if host.nearest(host.home) != host.home:
         return warning(
             name,
             f"the home {host.home} is not there",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from jubako.doctor.trials import TRIALS, Trial, attempt
+from jubako.doctor.trials import TRIALS, Trial, attempt, nearest
 from jubako.paths import find_paths
 from jubako.record import record
 
@@ -70,6 +70,7 @@ class Host:
         self.runtime = paths.run if paths else runtime or self._default_runtime()
         self.attempts = dict(attempts or {})
         self._mounts: tuple[MountPoint, ...] | None = None
+        self._nearest: dict[str, str] = {}
 
     # ---- files
 
@@ -163,10 +164,19 @@ class Host:
         return best
 
     def nearest(self, path: str) -> str:
-        """`path`, or the directory above it that exists already."""
-        while path != "/" and not self.exists(path):
-            path = os.path.dirname(path) or "/"
-        return path
+        """`path`, or the directory above it that exists already; empty where the file system does not answer.
+
+        Looked up in a child, since nobody can be saved from a stat(2) on a network file system whose server is gone.
+        """
+        if path not in self._nearest:
+            if self.root != "/" and "nearest" not in self.attempts:
+                self._nearest[path] = (
+                    nearest(self.path(path), self.root.rstrip("/"))[len(self.root.rstrip("/")) :] or "/"
+                )
+            else:
+                trial = self.attempt("nearest", path)
+                self._nearest[path] = trial.detail if trial.ok else ""
+        return self._nearest[path]
 
     # ---- trials
 

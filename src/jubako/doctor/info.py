@@ -33,6 +33,7 @@ def gather(host: Host | None = None, paths: Paths | None = None) -> dict[str, An
     """Everything, as plain data for `--json` and templates."""
     machine = Host() if host is None else host
     places = find_paths() if paths is None else paths
+    answers = bool(machine.nearest(machine.store))
     return {
         "version": _version(machine),
         "user": {"name": machine.user, "uid": machine.uid, "gid": machine.gid, "rootless": machine.uid != 0},
@@ -43,8 +44,8 @@ def gather(host: Host | None = None, paths: Paths | None = None) -> dict[str, An
         "seccomp": seccomp_choice(machine),
         "security": _security(machine),
         "paths": {"data": places.data, "run": places.run, "cache": places.cache},
-        "images": {"total": count_images(places)},
-        "containers": count_containers(places),
+        "images": {"total": count_images(places) if answers else 0},
+        "containers": count_containers(places) if answers else {"total": 0},
         "features": _features(machine),
     }
 
@@ -186,7 +187,7 @@ def _features(host: Host) -> dict[str, bool]:
     found["user_namespace"] = host.attempt("user_namespace").ok
     found["time_namespace"] = host.attempt("namespace", "time").ok
     found["overlay_in_user_namespace"] = host.attempt("overlay").ok
-    path = host.nearest(host.store) if host.uid == 0 else ""
+    path = (host.nearest(host.store) or "/") if host.uid == 0 else ""
     found["idmapped_mounts"] = host.attempt("idmapped_mount", path).ok
     return found
 

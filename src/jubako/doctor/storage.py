@@ -51,6 +51,8 @@ class FileSystem:
 
 def file_system_of(host: Host, path: str) -> tuple[FileSystem | None, Trial]:
     """The file system below `path`, or None with the trial that says why it is not known."""
+    if not path:
+        return None, Trial(errno.ETIMEDOUT, "the file system does not answer")
     trial = host.attempt("file_system", host.path(path))
     fields = trial.detail.split()
     if not trial.ok or len(fields) != 4:
@@ -71,7 +73,7 @@ def store_file_system(host: Host) -> Finding:
     if by_name is None:
         place = host.nearest(host.store)
         found, trial = file_system_of(host, place)
-        evidence = f"statfs({place}): " + (f"{found.name} ({found.magic:#x})" if found else str(trial))
+        evidence = f"statfs({place or host.store}): " + (f"{found.name} ({found.magic:#x})" if found else str(trial))
         if trial.errno == errno.ETIMEDOUT:
             return problem(name, f"the file system of {host.store} does not answer", evidence, remedy=_elsewhere(host))
         by_name = NETWORK.get(found.magic) if found else None
@@ -120,6 +122,8 @@ def store_writable(host: Host) -> Finding:
     """May the account write where images and containers are to be kept?"""
     name = "store's owner"
     place = host.nearest(host.store)
+    if not place:
+        return note(name, "not known: the file system does not answer", host.store)
     found = host.stat(place)
     owner = found.st_uid if found else -1
     evidence = f"{place}: owner {owner}, mode {found.st_mode & 0o7777:04o}" if found else f"{place}: not there"
@@ -146,7 +150,7 @@ def disk_space(host: Host) -> Finding:
     place = host.nearest(host.store)
     found, trial = file_system_of(host, place)
     if found is None:
-        return note(name, "not known", f"statfs({place}): {trial}")
+        return note(name, "not known", f"statfs({place or host.store}): {trial}")
     inodes = "unlimited" if found.inodes < 0 else str(found.inodes)
     evidence = f"statfs({place}): {found.free >> 20} MiB and {inodes} inodes free"
     remedy = f"df -h {place}; df -i {place}\njubako container prune; jubako image prune"
@@ -185,6 +189,8 @@ def overlay(host: Host) -> Finding:
 def _overlay_on_store(host: Host, name: str, tried: str) -> Finding:
     """The upper layer's file system counts too: one more try on the store's own, where we may write at all."""
     place = host.nearest(host.store)
+    if not place:
+        return ok(name, "works in a user namespace; not tried on the store", tried)
     if not host.writable(place) or host.root != "/" or "overlay_on" in host.attempts:
         trial = host.attempts.get("overlay_on", Trial(0, "not tried on the store"))
     else:
@@ -232,7 +238,7 @@ def idmapped_mounts(host: Host) -> Finding:
     """Can ownership be shifted by a mount instead of chown(2)? As root, on the store itself."""
     name = "id-mapped mounts"
     if host.uid == 0:
-        place = host.nearest(host.store)
+        place = host.nearest(host.store) or "/"
         trial = host.attempt("idmapped_mount", place)
         if trial.ok:
             return ok(name, "work on the store", f"tried on {place}: works")

@@ -338,6 +338,13 @@ def idmapped_mount(path: str) -> str:
     return "works"
 
 
+def nearest(path: str, top: str = "") -> str:
+    """`path`, or the directory above it (not above `top`) that exists already."""
+    while path not in ("/", top) and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def file_system(path: str) -> str:
     """The file system's magic number (statfs(2)), free bytes, free and all inodes; may hang on a dead NFS."""
     buffer = (ctypes.c_long * 32)()
@@ -400,6 +407,6 @@ TRIALS: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         user_namespace, nested_user_namespace, namespace, fresh_mount, id_map, getsubids, overlay, overlay_on,
-        idmapped_mount, file_system, system_call, libseccomp, open_device,
+        idmapped_mount, nearest, file_system, system_call, libseccomp, open_device,
     )
 }  # fmt: skip

@@ -82,3 +82,10 @@ def test_a_store_that_cannot_hold_an_upper_layer_is_told(machine):
     found = storage.overlay(machine(attempts={"overlay_on": Trial(errno.EINVAL, "mount: EINVAL")}))
     assert found.status == "warning"
     assert "upper layer" in found.summary
+
+
+def test_a_store_that_never_answers_stops_no_other_check(machine):
+    host = machine(attempts={"nearest": Trial(errno.ETIMEDOUT, "no answer within 2 s")})
+    assert storage.store_file_system(host).status == "problem"
+    for check in storage.CHECKS[1:]:
+        assert check(host).status in ("ok", "note")
