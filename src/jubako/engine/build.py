@@ -56,8 +56,7 @@ def build_request(options: RunOptions, image: ImageConfig | None, context: Conte
         raise refuse("userns", options.userns, f"the path {userns.target!r} must be absolute")
     hostname = _hostname(options, namespaces, context)
     masked, readonly = build_masks(options, security)
-    if options.propagation and options.propagation not in PROPAGATIONS:
-        raise refuse("propagation", options.propagation, "there is no such mode", f"one of {', '.join(PROPAGATIONS)}")
+    _check_words(options)
     spec = Spec(
         process=build_process(options, config, root, hostname or context.nodename, security, context),
         root=Root(path=root.path or "rootfs", readonly=options.read_only),
@@ -248,6 +247,19 @@ def _labels(options: RunOptions, image: ImageConfig) -> Pairs:
         labels.update(read_label_file(path))
     labels.update(parse_labels(options.label))
     return tuple(labels.items())
+
+
+def _check_words(options: RunOptions) -> None:
+    """Refuse what is not one of a few words."""
+    if options.propagation and options.propagation not in PROPAGATIONS:
+        raise refuse("propagation", options.propagation, "there is no such mode", f"one of {', '.join(PROPAGATIONS)}")
+    if options.storage not in ("", "overlay", "fuse-overlayfs", "copy"):
+        raise refuse("storage", options.storage, "there is no such storage", "overlay, fuse-overlayfs or copy")
+    for stream in options.attach:
+        if stream not in ("stdin", "stdout", "stderr"):
+            raise refuse("attach", stream, "there is no such stream", "stdin, stdout or stderr")
+    if ".." in options.cgroup_parent.split("/"):
+        raise refuse("cgroup-parent", options.cgroup_parent, "must not contain '..'")
 
 
 def _cgroups(options: RunOptions) -> bool:

@@ -6,6 +6,7 @@ takes the place of a default at the same target, and of the defaults below it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -83,7 +84,8 @@ def _directory_root(value: str, context: Context) -> RootSource:
         raise NotFoundError.from_os_error("use root file system", path, error, hint) from None
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError("use root file system", path, reason="not a directory")
-    if not os.access(path, os.R_OK | os.X_OK):
+    # What belongs to a subordinate id may be closed to the caller and open to the container's root all the same.
+    if not os.access(path, os.R_OK | os.X_OK) and found.st_uid in (0, os.geteuid()):
         raise UsageError("use root file system", path, reason="you may not read it", hint="see its owner and mode")
     return RootSource(kind, path)
 
@@ -128,6 +130,10 @@ def _with_source(mount: Mount, flag: str, value: str) -> Mount:
     try:
         found = os.stat(mount.source)
     except OSError as error:
+        if (
+            error.errno == errno.EACCES
+        ):  # closed to the caller, but maybe not to the container's root: the mount will tell
+            return mount
         raise NotFoundError.from_os_error(f"use source of --{flag}", mount.source, error) from None
     if mount.type == "overlay" and not stat.S_ISDIR(found.st_mode):
         raise refuse(flag, value, f"{mount.source} is not a directory, and only a directory can have a layer above it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +253,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"memory": "2g", "memory_swap": "1g"}, "read --memory-swap '1g': is below --memory 2g"),
     ({"cpus": "many"}, "read --cpus 'many': must be a number"),
     ({"cpus": "."}, "read --cpus '.': must be a number"),
+    ({"cpu_shares": 1}, "read --cpu-shares '1': must lie between 2 and 262144"),
+    ({"cpu_period": 5}, "read --cpu-period '5': must lie between 1000 and 1000000"),
+    ({"cpu_quota": 5}, "read --cpu-quota '5': must lie between 1000 and"),
+    ({"cpuset_cpus": "0-"}, "read --cpuset-cpus '0-': must be numbers and ranges"),
+    ({"cpuset_mems": "3-1"}, "read --cpuset-mems '3-1': must be numbers and ranges"),
+    ({"pids_limit": -2}, "read --pids-limit '-2': must lie between -1 and"),
+    ({"name": "-x"}, "read --name '-x': must begin with a letter or digit"),
+    ({"name": "a/b"}, "read --name 'a/b': must begin with a letter or digit"),
+    ({"name": "é"}, "read --name 'é': must begin with a letter or digit"),
+    ({"name": "a" * 129}, "must begin with a letter or digit"),
+    ({"storage": "zfs"}, "read --storage 'zfs': there is no such storage"),
+    ({"attach": ("stdlog",)}, "read --attach 'stdlog': there is no such stream"),
+    ({"cgroup_parent": "/a/../b"}, "read --cgroup-parent '/a/../b': must not contain '..'"),
     ({"cpus": "0.001"}, "read --cpus '0.001': must be at least 0.01"),
     ({"cpus": "1", "cpu_quota": 5}, "read --cpus '1': cannot stand beside --cpu-quota"),
     ({"env_file": ("/nowhere/env",)}, "read --env-file /nowhere/env: No such file or directory (ENOENT)"),
@@ -506,6 +520,22 @@ def test_limits_become_resources() -> None:
     assert asked == Resources(
         memory=Memory(limit=1 << 30, swap=-1), cpu=Cpu(quota=150_000, period=100_000, cpus="0-1"), pids=Pids(100)
     )
+
+
+def test_no_pids_limit_is_spelled_zero_or_minus_one() -> None:
+    for limit in (0, -1):
+        assert spec(pids_limit=limit).linux.resources == Resources(pids=Pids(-1))
+
+
+def test_a_source_that_only_the_containers_root_may_see_is_left_to_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.stat", closed)
+    source = mount_at(spec(volume=("/closed/x:/x",)), "/x")
+    monkeypatch.undo()
+    assert source is not None
+    assert source.source == "/closed/x"
 
 
 def test_id_maps_and_the_rest_are_handed_on() -> None:
