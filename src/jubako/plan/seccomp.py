@@ -77,6 +77,20 @@ class CompiledFilter:
     warning: str = ""
 
 
+def filter_for(profile: str, capabilities: Collection[str], cache_directory: str) -> CompiledFilter:
+    """The filter for `--security-opt seccomp=`: "default" (or docker's "builtin"), "unconfined", or a profile's file
+    in docker's or OCI's form, on this machine and for a container with this bounding set."""
+    if profile == "unconfined":
+        return CompiledFilter(b"")
+    host = os.uname()
+    if profile in ("default", "builtin"):
+        return default_filter(host.machine, capabilities, cache_directory)
+    from jubako.spec.seccomp_profile import read_profile
+
+    resolved = read_profile(profile, capabilities, host.machine, host.release)
+    return _filter_here(resolved, cache_directory)
+
+
 def default_filter(machine: str, capabilities: Collection[str], cache_directory: str) -> CompiledFilter:
     """The default profile's filter for a container with this bounding set on this `machine` (uname(2)).
 
@@ -111,12 +125,9 @@ def default_filter(machine: str, capabilities: Collection[str], cache_directory:
 
 def custom_filter(asked: Seccomp, cache_directory: str) -> CompiledFilter:
     """The filter for a document's `linux.seccomp`, with its flags; `UsageError` for what cannot be kept."""
-    from jubako.spec.seccomp_profile import Filter, oci_architecture
+    from jubako.spec.seccomp_profile import Filter
 
-    native = oci_architecture(os.uname().machine)
-    if native not in asked.architectures:  # whatever a document lists, its own program has to run
-        asked = replace(asked, architectures=(native, *asked.architectures))
-    return CompiledFilter(compiled_filter(Filter(asked), cache_directory), filter_flags(asked))
+    return _filter_here(Filter(asked), cache_directory)
 
 
 def filter_flags(asked: Seccomp) -> int:
@@ -127,6 +138,20 @@ def filter_flags(asked: Seccomp) -> int:
             raise UsageError("use seccomp flag", name, reason=f"known are {', '.join(sorted(_FLAGS))}")
         flags |= _FLAGS[name]
     return flags
+
+
+def _filter_here(wanted: Filter, cache_directory: str) -> CompiledFilter:
+    """`wanted` for programs of this machine, whatever architectures it lists: its own program has to run."""
+    from jubako.spec.seccomp_profile import oci_architecture
+
+    asked = wanted.seccomp
+    if asked.listener_path or "SCMP_ACT_NOTIFY" in (asked.default_action, *(rule.action for rule in asked.syscalls)):
+        reason = "there is no listener that could answer"
+        raise UsageError("use seccomp action", "SCMP_ACT_NOTIFY", reason=reason)
+    native = oci_architecture(os.uname().machine)
+    if native not in asked.architectures:
+        wanted = replace(wanted, seccomp=replace(asked, architectures=(native, *asked.architectures)))
+    return CompiledFilter(compiled_filter(wanted, cache_directory), filter_flags(asked))
 
 
 def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:

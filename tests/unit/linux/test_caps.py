@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from jubako.linux import caps, prctl
+from jubako.linux import bpf, caps, prctl
+from jubako.linux.bpf import Instruction
 from jubako.linux.clone import CLONE_NEWUSER, unshare
+from jubako.linux.seccomp import filter_and_exec
 
 
 def in_user_namespace(body: Callable[[], object]) -> object:
@@ -125,3 +127,40 @@ def test_no_new_privs_is_seen_once_it_is_set() -> None:
         return [before, prctl.has_no_new_privs()]
 
     assert in_user_namespace(body) == [prctl.has_no_new_privs(), True]
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_execve_takes_what_is_not_in_the_bounding_set_so_the_filter_may_come_last(uid: int) -> None:
+    """Without no_new_privs a filter wants CAP_SYS_ADMIN. Held until execve, it is gone behind it, for root and
+    others."""
+    keep, admin = caps.mask(["CAP_CHOWN"]), caps.mask(["CAP_SYS_ADMIN"])
+    allow = bpf.assemble([Instruction(bpf.RETURN, 0x7FFF0000)])
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(writing, 1)
+            give_ids_of_ones_own(uid)
+            prctl.prctl(prctl.PR_SET_KEEPCAPS, 1)
+            caps.limit_bounding(keep)
+            os.setresuid(uid, uid, uid)
+            inheritable = keep if uid else 0
+            caps.capset(keep | admin, keep | admin, inheritable)
+            caps.set_ambient(inheritable)
+            filter_and_exec(allow, "/bin/cat", ["cat", "/proc/self/status"], [])
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with open(reading) as file:
+        fields = dict(line.split(":", 1) for line in file.read().splitlines())
+    os.waitpid(pid, 0)
+    assert fields["Seccomp"].strip() == "2"
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == int(fields["CapBnd"], 16) == keep
+
+
+def give_ids_of_ones_own(uid: int) -> None:
+    """A new user namespace in which the caller is `uid`, with all capabilities."""
+    outside = os.geteuid()
+    unshare(CLONE_NEWUSER)
+    with open("/proc/self/uid_map", "w") as file:
+        file.write(f"{uid} {outside} 1")

@@ -17,7 +17,7 @@ from jubako.errors import JubakoError, UsageError
 from jubako.linux import libseccomp
 from jubako.plan import filter_tree, seccomp
 from jubako.plan.capabilities import DEFAULT, bounding_set
-from jubako.plan.seccomp import GATES, compile_filter, compiled_filter, custom_filter, default_filter
+from jubako.plan.seccomp import GATES, compile_filter, compiled_filter, custom_filter, default_filter, filter_for
 from jubako.spec.seccomp_profile import Filter, gate_capabilities, resolve_profile
 from jubako.spec.types import Seccomp, SeccompArg, SeccompRule
 from world.bpf import ALLOW, ARCHITECTURES, ERRNO, Machine
@@ -424,3 +424,31 @@ def test_making_a_docker_profile_small_changes_no_answer(monkeypatch: pytest.Mon
                     arguments = (value, second)
                     expected = large.answer(architecture, call, arguments)
                     assert small.answer(architecture, call, arguments) == expected
+
+
+@needs_library
+def test_the_option_names_a_profile_by_word_or_by_file(tmp_path: Path) -> None:
+    assert filter_for("unconfined", DEFAULT, "").program == b""
+    assert filter_for("default", DEFAULT, "") == filter_for("builtin", DEFAULT, "")
+    path = tmp_path / "profile.json"
+    rules = [
+        {"names": ["mkdirat"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_MKNOD"]}},
+        {"names": ["chroot"], "action": "SCMP_ACT_ERRNO", "includes": {"caps": ["CAP_MKNOD"]}},
+    ]
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+    native = os.uname().machine
+    found = Container(filter_for(str(path), DEFAULT, "").program, native)
+    assert (found.call("mkdirat"), found.call("chroot")) == (EPERM, ALLOW)
+    with pytest.raises(UsageError, match="ENOENT"):
+        filter_for(str(tmp_path / "none"), DEFAULT, "")
+
+
+@needs_library
+@pytest.mark.parametrize("asked", [
+    Seccomp("SCMP_ACT_NOTIFY"),
+    Seccomp("SCMP_ACT_ALLOW", listener_path="/run/listener"),
+    Seccomp("SCMP_ACT_ALLOW", syscalls=(SeccompRule(("mkdir",), "SCMP_ACT_NOTIFY"),)),
+])  # fmt: skip
+def test_calls_that_a_listener_should_answer_are_refused_while_there_is_none(asked: Seccomp) -> None:
+    with pytest.raises(UsageError, match="no listener"):
+        custom_filter(asked, "")
