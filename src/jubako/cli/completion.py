@@ -181,7 +181,7 @@ def _values(completes: str, choices: tuple[str, ...], current: str, after: str =
     if completes == "variable":
         return _matching([(name, "") for name in sorted(os.environ)], start)
     if completes == "capability":
-        return _matching([(name, "") for name in ("ALL", *_capabilities())], start)
+        return _matching([(name, "") for name in _capabilities()], start)
     words = _WORDS.get(completes, ())
     if start.startswith("container:") and "container:" in words:
         return _matching([("container:" + name, about) for name, about in _containers()], start)
@@ -198,31 +198,31 @@ def _prefixed(prefix: str, given: Answer) -> Answer:
 
 def _containers() -> list[tuple[str, str]]:
     """Names of containers; none when they cannot be read, since Tab is no place for errors."""
-    return []
+    from jubako.engine.store import list_containers
+    from jubako.paths import find_paths
+
+    try:
+        found = list_containers(find_paths())
+    except (JubakoError, OSError):
+        return []
+    return [(one.name or one.id[:12], one.state.status) for one in found]
 
 
 def _images() -> list[tuple[str, str]]:
     """Names of local images, short where docker's rules fill in the rest, and the built-in ones."""
     found = [("host", "this system's own files, read-only"), ("host:rw", "the same, under a throw-away layer")]
+    from jubako.image.reference import parse_reference
+    from jubako.image.resolve import read_names
+    from jubako.paths import find_paths
+
     try:
-        from jubako.image.resolve import read_names
-        from jubako.paths import find_paths
-
-        for name in sorted(read_names(find_paths())):
-            found.append((_familiar(name), ""))
-    except (ImportError, JubakoError, OSError, ValueError):
-        pass
-    return found
-
-
-def _familiar(name: str) -> str:
-    return name.removeprefix("docker.io/").removeprefix("library/").removesuffix(":latest")
+        names = sorted(read_names(find_paths()))
+    except (JubakoError, OSError):
+        return found
+    return found + [(parse_reference(name).short.removesuffix(":latest"), "") for name in names]
 
 
 def _capabilities() -> tuple[str, ...]:
-    try:
-        from jubako.linux import caps
-    except (ImportError, OSError):
-        return ()
-    names: Iterable[str] = getattr(caps, "NAMES", ())
-    return tuple(name.removeprefix("CAP_") for name in names)
+    from jubako.linux.caps import NAMES
+
+    return ("ALL", *(name.removeprefix("CAP_") for name in NAMES))

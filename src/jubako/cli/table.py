@@ -28,6 +28,7 @@ _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This 
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
+    "rename": Entry("rename", "give a container another name", _CONTAINERS),
     "images": Entry("images", "list images", _IMAGES),
     "load": Entry("load", "bring images in from an archive", _IMAGES),
     "import": Entry("import_", "make an image of a root file system in a tar archive", _IMAGES),
@@ -49,7 +50,7 @@ ALIASES: dict[str, str] = {}
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
-    "container": {"run": "run"},
+    "container": {"run": "run", "rename": "rename"},
     "image": {
         "ls": "images",
         "list": "images",

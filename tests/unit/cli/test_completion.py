@@ -17,13 +17,21 @@ import jubako
 from jubako.cli import completion, table
 from jubako.cli.completion import DIRECTORIES, FILES, NOTHING, answer
 from jubako.cli.completion_scripts import SCRIPTS
+from jubako.engine import store
+from jubako.paths import find_paths
 
 SOURCE = str(Path(jubako.__file__).parent.parent)
 
 
 @pytest.fixture(autouse=True)
-def two_containers(monkeypatch):
-    monkeypatch.setattr(completion, "_containers", lambda: [("web", "running"), ("db", "exited")])
+def two_containers(monkeypatch, tmp_path):
+    monkeypatch.setenv("JUBAKO_ROOT", str(tmp_path / "data"))
+    for name in ("web", "db"):
+        identifier = store.new_id()
+        store.new_container(find_paths(), identifier, name)
+        directory = store.container_directory(find_paths(), identifier)
+        store.write_document(directory + "/container.json", {"name": name})
+        store.write_state(directory, store.State(store.CREATED, created=1))
 
 
 def offered(*line: str) -> list[str]:
@@ -81,6 +89,15 @@ def test_nouns_offer_their_verbs():
     assert answer(["container", "nonsense", ""]).also == NOTHING
 
 
+def test_tab_is_no_place_for_errors(monkeypatch, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/containers").touch()
+    (tmp_path / "broken/images").touch()
+    monkeypatch.setenv("JUBAKO_ROOT", str(tmp_path / "broken"))
+    assert offered("run", "--pid", "container:") == []
+    assert offered("run", "") == ["host", "host:rw"]
+
+
 def test_nonsense_is_answered_with_nothing():
     assert answer(["nonsense", ""]).words == ()
     assert answer(["run", "--nonsense", "-"]).words != ()
@@ -104,7 +121,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
         (tmp_path / f"script.{name}").write_text(script)
     (tmp_path / "somefile.txt").touch()
     (tmp_path / "somedir").mkdir()
-    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "dumb", "PS1": "$ "}
+    return {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "TERM": "dumb",
+        "PS1": "$ ",
+        "JUBAKO_ROOT": f"{tmp_path}/data",
+    }
 
 
 def typed(argv: list[str], environment: dict[str, str], start: str, keys: str, until: str) -> str:
@@ -148,6 +171,7 @@ BASH_START = "source script.bash; echo ready-$((0))now | tr -d 0"
         ("run --networ", "run --network"),
         ("run --network=ho", "run --network=host"),
         ("run --pid=cont", "run --pid=container:"),
+        ("run --pid=container:w", "run --pid=container:web"),
         ("run --env-file some", "run --env-file somefile.txt"),
         ("run --env-file=some", "run --env-file=somefile.txt"),
         ("run --userns no", "run --userns nomap"),
@@ -168,6 +192,7 @@ def test_bash_completes(line, completed, environment):
         ("run --network=ho", "run --network=host"),
         ("run --network ho", "run --network host"),
         ("run --pid=cont", "run --pid=container:"),
+        ("run --pid=container:w", "run --pid=container:web"),
         ("run --env-file somef", "run --env-file somefile.txt"),
     ],
 )
@@ -184,6 +209,7 @@ def test_zsh_completes(line, completed, environment):
         ("vers", "version"),
         ("run --network=ho", "--network=host"),
         ("run --network ho", "host"),
+        ("run --pid container:w", "container:web"),
         ("run --env-file somef", "somefile.txt"),
         ("run --env-file=somef", "--env-file=somefile.txt"),
     ],
