@@ -99,13 +99,16 @@ def _subordinate(host: Host, name: str, path: str) -> Finding:
 
 
 def _add_ranges(host: Host) -> str:
+    """The command for what is lacking: both kinds at once where both are."""
     start = free_start(host)
     span = f"{start}-{start + ENOUGH - 1}"
     who = host.user or str(host.uid)
+    lacking = [path for path in (SUBUID, SUBGID) if sum(e.count for e in own_ranges(host, path)) < ENOUGH]
+    flags = " ".join(f"--add-{path.removeprefix('/etc/')}s {span}" for path in lacking)
     return (
-        f"{host.sudo}usermod --add-subuids {span} --add-subgids {span} {who}\n"
+        f"{host.sudo}usermod {flags} {who}\n"
         "# where usermod does not know these flags (busybox):\n"
-        f"# echo {who}:{start}:{ENOUGH} | {host.sudo}tee -a /etc/subuid /etc/subgid\n"
+        f"# echo {who}:{start}:{ENOUGH} | {host.sudo}tee -a {' '.join(lacking)}\n"
         "# then, for a base namespace with the new map:\n"
         "jubako system shutdown"
     )
@@ -241,7 +244,12 @@ def whole_map(host: Host) -> Finding:
     if trial.ok:
         return ok(name, shown, f"tried, in a namespace of its own: {trial}", *(str(loss) for loss in chosen.lost))
     if not host.attempt("user_namespace").ok:
-        return problem(name, "cannot be written without a user namespace", f"{shown}: {trial}")
+        return problem(
+            name,
+            "cannot be written without a user namespace",
+            f"{shown}: {trial}",
+            remedy="# Help user namespaces first, see there.",
+        )
     return warning(
         name,
         "the ranges cannot be mapped, so containers cannot have more than a single id",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from jubako.doctor.finding import Finding, note, ok, problem, warning
+from jubako.doctor.finding import Finding, note, ok, problem
 from jubako.record import record
 
 TYPE_CHECKING = False
@@ -75,12 +75,12 @@ def _check(call: Call) -> Callable[[Host], Finding]:
         if trial.ok:
             return ok(call.name, "there", evidence)
         if trial.errno == errno.EPERM:
-            summary = f"forbidden by a filter, which may confuse the fallback: {call.fallback}"
+            summary = f"forbidden by a filter: {call.fallback}"
             remedy = (
                 "# Let the filter answer ENOSYS, as newer engines do; in a docker container:\n"
                 "docker run --security-opt seccomp=unconfined IMAGE"
             )
-            return warning(call.name, summary, evidence, remedy=remedy)
+            return note(call.name, summary, evidence, remedy=remedy)
         return note(call.name, f"not there (Linux {call.since}): {call.fallback}", evidence)
 
     check.__name__ = call.name

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NEEDED = ("mount", "pid", "ipc", "uts", "network", "cgroup")
 """What every default container has; "time" is only for those who ask for it."""
 
+_FIRST = "# Help user namespaces first, see there."
+
 
 def user_namespaces(host: Host) -> Finding:
     """May this account make a user namespace and be root in it?"""
@@ -56,25 +58,34 @@ def _other_reason(host: Host, name: str, number: int, tried: str) -> Finding:
             tried,
             remedy=set_sysctl(host, "user.max_user_namespaces", "28633"),
         )
-    engine = around(host)
-    if engine or host.status("Seccomp") == "2":
-        where = f"a container ({engine})" if engine else "the seccomp filter of whatever started this process"
-        return problem(
-            name, f"refused by {where}", f"Seccomp: {host.status('Seccomp')}", tried, remedy=outer_container(host)
-        )
     if number == errno.EPERM and host.mounts() and not any(mount.path == "/" for mount in host.mounts()):
         return problem(
-            name,
-            "a process in a chroot may not make them",
-            "no mount at / in /proc/self/mountinfo",
-            tried,
-            remedy="# Enter the directory with pivot_root instead of chroot, for instance:\njubako run --rootfs DIR",
-        )
+            name, "a process in a chroot may not make them", "no mount at / in /proc/self/mountinfo", tried,
+            remedy=_LEAVE_CHROOT,
+        )  # fmt: skip
+    engine = around(host)
+    filtered = host.status("Seccomp") == "2"
+    if filtered or (engine and "unshare" not in tried):
+        where = f"the container around us ({engine})" if engine else "the filter of whatever started this process"
+        seccomp = f"/proc/self/status: Seccomp: {host.status('Seccomp')}"
+        return problem(name, f"refused by {where}", seccomp, tried, remedy=outer_container(host))
     if number in (errno.EINVAL, errno.ENOSYS):
         return problem(
             name, "not in this kernel", tried, remedy="# Boot a kernel built with CONFIG_USER_NS=y (5.10 or later)"
         )
-    return problem(name, "refused", tried, remedy="# Ask the administrator which security policy forbids unshare(2)")
+    return problem(
+        name,
+        "refused, though no setting forbids them: by a chroot around this process, or by a security module",
+        "no sysctl, no seccomp filter and no AppArmor restriction was found",
+        tried,
+        remedy=f"{_LEAVE_CHROOT}\n# or look for the module that refused:\n{host.sudo}dmesg | grep -i denied | tail",
+    )
+
+
+_LEAVE_CHROOT = (
+    "# user_namespaces(7): EPERM for a caller in a chroot. Enter the directory with pivot_root instead:\n"
+    "jubako run --rootfs DIR"
+)
 
 
 def nested_user_namespaces(host: Host) -> Finding:
@@ -85,7 +96,7 @@ def nested_user_namespaces(host: Host) -> Finding:
     if trial.ok:
         return ok(name, "can be made", tried)
     if not host.attempt("user_namespace").ok:
-        return problem(name, "cannot be made, as the first one cannot", tried)
+        return problem(name, "cannot be made, as the first one cannot", tried, remedy=_FIRST)
     if trial.errno in (errno.ENOSPC, errno.EUSERS):
         return problem(
             name,
@@ -104,7 +115,7 @@ def namespace_kinds(host: Host) -> Finding:
         return ok(name, "all kinds a container needs can be made", f"tried: {', '.join(NEEDED)}")
     evidence = tuple(f"{kind}: {trial}" for kind, trial in failed.items())
     if not host.attempt("user_namespace").ok:
-        return problem(name, "cannot be made without a user namespace", *evidence)
+        return problem(name, "cannot be made without a user namespace", evidence[0], remedy=_FIRST)
     full = [kind for kind, trial in failed.items() if trial.errno == errno.ENOSPC]
     words = {"mount": "mnt", "network": "net"}
     remedy = "\n".join(set_sysctl(host, f"user.max_{words.get(kind, kind)}_namespaces", "28633") for kind in full)
@@ -130,7 +141,7 @@ def new_proc(host: Host) -> Finding:
     if trial.ok:
         return ok(name, "can be mounted in a container", tried)
     if not host.attempt("user_namespace").ok:
-        return problem(name, "cannot be mounted without a user namespace", tried)
+        return problem(name, "cannot be mounted without a user namespace", tried, remedy=_FIRST)
     covered = sorted({mount.path for mount in host.mounts() if mount.path.startswith("/proc/")})
     if covered:
         return problem(
@@ -152,7 +163,7 @@ def other_mounts(host: Host) -> Finding:
         return ok(name, "sysfs, devpts, mqueue and cgroup2 can be mounted", "tried each in namespaces of its own")
     evidence = tuple(f"{kind}: {trial}" for kind, trial in failed.items())
     if not host.attempt("user_namespace").ok:
-        return problem(name, "cannot be mounted without a user namespace", *evidence)
+        return problem(name, "cannot be mounted without a user namespace", evidence[0], remedy=_FIRST)
     if "devpts" in failed:
         return problem(name, f"cannot be mounted: {', '.join(failed)}", *evidence, remedy=outer_container(host))
     return warning(

@@ -132,16 +132,21 @@ def store_writable(host: Host) -> Finding:
             name,
             f"{place} cannot be written: containers have no place",
             evidence,
-            remedy=f"{host.sudo}chown -R {host.user or host.uid}: {place}\n# or another place:\n" + _elsewhere(host),
+            remedy=_own_store(host, place),
         )
     if place == host.store and owner not in (host.uid, -1):
-        return problem(
-            name,
-            f"{host.store} belongs to uid {owner}",
-            evidence,
-            remedy=f"{host.sudo}chown -R {host.user or host.uid}: {host.store}",
-        )
+        return problem(name, f"{host.store} belongs to uid {owner}", evidence, remedy=_own_store(host, place))
     return ok(name, "may be written", evidence)
+
+
+def _own_store(host: Host, place: str) -> str:
+    """Make the store the account's, and nothing above it."""
+    who = host.user or str(host.uid)
+    if place == host.store:
+        own = f"{host.sudo}chown {who}: {host.store}"
+    else:
+        own = f"{host.sudo}install -d -m 0700 -o {who} {host.store}"
+    return f"{own}\n# or another place:\n{_elsewhere(host)}"
 
 
 def disk_space(host: Host) -> Finding:

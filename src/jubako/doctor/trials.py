@@ -178,15 +178,18 @@ def _in_a_child_of_the_new_pid_namespace(function: Callable[[], None]) -> None:
             prctl.set_parent_death_signal(signal.SIGKILL)
             function()
         except OSError as failure:
-            os.write(writer, f"{failure.errno}\0{described(failure)}".encode())
+            subject = failure.filename or ""
+            os.write(writer, f"{failure.errno}\0{getattr(failure, 'call', '')}\0{subject}".encode())
         finally:
             os._exit(0)
     os.close(writer)
     message = os.read(reader, _MESSAGE)
     os.waitpid(pid, 0)
     if message:
-        number, _, text = message.decode().partition("\0")
-        raise OSError(int(number), text)
+        number, call, subject = message.decode().split("\0")
+        again = OSError(int(number), os.strerror(int(number)), subject)
+        again.call = call  # type: ignore[attr-defined]
+        raise again
 
 
 def _write(path: str, text: str) -> None:

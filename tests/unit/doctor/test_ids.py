@@ -150,3 +150,9 @@ def test_without_ranges_the_single_id_and_its_cost_are_told(machine):
 
 def test_root_gets_a_private_range(machine):
     assert ids.whole_map(machine(uid=0, gid=0)).status == "ok"
+
+
+def test_only_the_kind_of_id_that_is_lacking_is_added(machine):
+    remedy = ids.subordinate_gids(machine({"/etc/subgid": ""})).remedy
+    assert "--add-subgids" in remedy
+    assert "--add-subuids" not in remedy

@@ -87,3 +87,9 @@ def test_missing_time_namespaces_are_only_a_note(machine):
 def test_a_missing_sysfs_is_a_warning_and_a_missing_devpts_a_problem(machine, refused):
     assert namespaces.other_mounts(machine(attempts={"fresh_mount sysfs": refused})).status == "warning"
     assert namespaces.other_mounts(machine(attempts={"fresh_mount devpts": refused})).status == "problem"
+
+
+def test_a_refusal_without_a_visible_cause_names_chroot_and_security_modules(machine, refused):
+    found = namespaces.user_namespaces(machine({"/.dockerenv": ""}, {"user_namespace": refused}))
+    assert "chroot" in found.summary
+    assert "docker" not in found.remedy

@@ -89,3 +89,12 @@ def test_a_store_that_never_answers_stops_no_other_check(machine):
     assert storage.store_file_system(host).status == "problem"
     for check in storage.CHECKS[1:]:
         assert check(host).status in ("ok", "note")
+
+
+def test_no_remedy_ever_changes_the_owner_of_a_directory_above_the_store(machine, tmp_path):
+    host = machine({"/var/lib": "DIRECTORY"}, store="/var/lib/jubako", uid=os.getuid() + 4321, user="alice")
+    os.chmod(tmp_path / "var/lib", 0o755)
+    found = storage.store_writable(host)
+    assert found.status == "problem"
+    assert "chown" not in found.remedy
+    assert "sudo install -d -m 0700 -o alice /var/lib/jubako" in found.remedy
