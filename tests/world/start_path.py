@@ -37,3 +37,7 @@ def _loaded(*arguments: str) -> set[str]:
     said = [line for line in lines if not line.startswith("import time:")]
     assert done.returncode == 0, "\n".join(said)
     return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")} - {"imported package"}
+
+
+if __name__ == "__main__":
+    print(*sorted(modules_of("run", "host", "--", "true")), sep="\n")
