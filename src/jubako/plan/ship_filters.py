@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import os
 
+from jubako.errors import JubakoError
+from jubako.linux import libseccomp
 from jubako.plan.seccomp import SHIPPED_GATES, SHIPPED_MACHINES, compile_shipped, shipped_path
+
+MADE_WITH = (2, 6, 0)
 
 
 def main() -> None:
     """Write every shipped filter, and say how long it is."""
+    if libseccomp.version() < MADE_WITH:
+        raise JubakoError(
+            "compile the shipped filters with",
+            f"libseccomp {'.'.join(map(str, libseccomp.version()))}",
+            reason="it does not know the newest calls of the profile",
+        )
     for machine in SHIPPED_MACHINES:
         for variant in SHIPPED_GATES:
             program = compile_shipped(machine, variant)
