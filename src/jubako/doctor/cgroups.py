@@ -93,20 +93,19 @@ def delegation(host: Host) -> Finding:
     if groups.version == "hybrid":
         some = (host.read(f"{groups.mount}/cgroup.controllers") or "").strip()
         evidence = f"{groups.mount}/cgroup.controllers: {some or 'empty'}"
-        what = f"{place} may be used" if place else f"{groups.own} is not writable by uid {host.uid}"
-        return note(name, f"version 2 has no controllers for limits here; for pause and kill, {what}", evidence)
+        return note(name, "version 2 is only a side hierarchy here: limits and pause are refused", evidence)
     if not place:
         unwritable = f"{groups.own}: not writable by uid {host.uid}"
         manager = f"{groups.mount}/user.slice/user-{host.uid}.slice/user@{host.uid}.service"
         if host.exists(manager):
             outside = f"{manager}: there, but this process is in another group"
             remedy = (
-                "# A scope of the account's own manager is delegated:\n"
+                "# Start jubako in a scope of the account's own manager, which is delegated:\n"
                 f"systemd-run --user --scope -p Delegate=yes {_shell(host)}"
             )
-            return note(
+            return warning(
                 name,
-                "this session is outside the account's own group; systemd is asked for a scope",
+                "this session is outside the account's own group: limits and pause are refused",
                 unwritable,
                 outside,
                 remedy=remedy,

@@ -14,8 +14,10 @@ from jubako.doctor.cgroups import WANTED, delegated_group, groups_of
 from jubako.doctor.host import Host
 from jubako.doctor.kernel import CALLS
 from jubako.doctor.programs import find
+from jubako.engine.cgroups import find_parent, is_frozen
 from jubako.errors import JubakoError
 from jubako.ids import base as bases
+from jubako.image.storage import StorageFacts, choose_storage
 from jubako.paths import Paths, find_paths
 
 TYPE_CHECKING = False
@@ -92,19 +94,14 @@ def storage_choice(host: Host) -> dict[str, Any]:
         "file_system": below.name if below else str(trial),
         "free_bytes": below.free if below else 0,
     }
-    checked = storage.overlay(host)
     tried = host.attempt("overlay")
-    why = checked.evidence[-1] if tried.ok else str(tried)
-    fuse = find(host, "fuse-overlayfs")
-    if checked.status == "ok":
-        return {"name": "overlay", "why": "the kernel's overlay works in a user namespace here", **found}
-    if fuse and host.attempt("open_device", host.path("/dev/fuse")).ok:
-        return {
-            "name": "fuse-overlayfs",
-            "why": f"{fuse} is there, and the kernel's overlay is not usable: {why}",
-            **found,
-        }
-    return {"name": "copy", "why": f"neither overlay ({why}) nor fuse-overlayfs can be used", **found}
+    checked = storage.overlay(host)
+    obstacle = "" if checked.status == "ok" else str(tried) if not tried.ok else checked.evidence[-1]
+    program = find(host, "fuse-overlayfs") or ""
+    fuse = host.attempt("open_device", host.path("/dev/fuse"))
+    fuse_obstacle = "" if program and fuse.ok else str(fuse) if program else "the program is not installed"
+    chosen = choose_storage(StorageFacts(obstacle, program, fuse_obstacle))
+    return {"name": chosen.kind, "why": chosen.reason, **found}
 
 
 def network_choice(host: Host) -> dict[str, Any]:
@@ -127,27 +124,22 @@ def cgroup_choice(host: Host) -> dict[str, Any]:
     """Who makes a container's control group, and which controllers it may use."""
     groups = groups_of(host)
     found: dict[str, Any] = {"version": groups.version, "own": groups.own, "controllers": []}
-    if not groups.mount:
-        return {"name": "none", "why": f"no version 2 hierarchy is mounted ({groups.version})", **found}
-    place = delegated_group(host)
-    if not place and host.exists(f"/run/user/{host.uid}/systemd/private"):
-        return {"name": "systemd", "why": "the account's systemd manager gives a scope", **found}
+    place, reason = _parent_group(host)
     if not place:
-        return {
-            "name": "none",
-            "why": f"{groups.own} is not writable by uid {host.uid}: limits and pause are refused",
-            **found,
-        }
+        return {"name": "none", "why": f"{reason}: limits and pause are refused", **found}
     controllers = (host.read(f"{place}/cgroup.controllers") or "").split()
     missing = [controller for controller in WANTED if controller not in controllers]
-    lacks = f", which lacks {' '.join(missing)}" if missing else ""
-    return {
-        "name": "cgroupfs",
-        "why": f"groups may be made below {place}{lacks}",
-        **found,
-        "own": place,
-        "controllers": controllers,
-    }
+    lacks = f"; not delegated: {' '.join(missing)}" if missing else ""
+    return {"name": "cgroupfs", "why": f"{reason}{lacks}", **found, "own": place, "controllers": controllers}
+
+
+def _parent_group(host: Host) -> tuple[str, str]:
+    if host.root == "/" and host.uid == os.getuid():
+        return find_parent()
+    place = delegated_group(host)
+    if place:
+        return place, "below the caller's own group, which this user may write"
+    return "", f"{groups_of(host).own} is not writable by uid {host.uid}"
 
 
 def seccomp_choice(host: Host) -> dict[str, Any]:
@@ -156,16 +148,13 @@ def seccomp_choice(host: Host) -> dict[str, Any]:
     library = host.attempt("libseccomp", "libseccomp.so.2")
     from jubako.plan.seccomp import shipped_path
 
-    shipped = shipped_path(host.machine, "strict")
-    path = shipped if os.path.exists(shipped) else ""
+    path = shipped_path(host.machine, "")
+    compiled = os.path.exists(path)
+    why = f"the shipped profile, compiled for {host.machine}" if compiled else "the shipped profile"
     return {
         "name": "default" if there.ok else "none",
-        "why": "the shipped profile, compiled for this processor"
-        if path
-        else "the shipped profile"
-        if there.ok
-        else str(there),
-        "compiled": path,
+        "why": why if there.ok else str(there),
+        "compiled": path if compiled else "",
         "libseccomp": library.detail if library.ok else "",
         "profiles": "of one's own too" if library.ok else f"only the shipped one ({library})",
     }
@@ -203,21 +192,15 @@ def count_images(paths: Paths) -> int:
 
 
 def count_containers(paths: Paths) -> dict[str, int]:
-    """How many containers there are, by their status."""
-    names = _entries(paths.containers)
-    found = {"total": len(names), "running": 0}
-    for name in names:
-        status = _status(f"{paths.containers}/{name}")
+    """How many containers there are, all and by their status."""
+    from jubako.engine.store import list_containers
+
+    try:
+        containers = list_containers(paths)
+    except (OSError, JubakoError):
+        containers = []
+    found = {"total": len(containers), "running": 0, "paused": 0}
+    for container in containers:
+        status = "paused" if is_frozen(str(container.document.get("cgroup", ""))) else container.state.status
         found[status] = found.get(status, 0) + 1
     return found
-
-
-def _status(_directory: str) -> str:
-    return "unknown"
-
-
-def _entries(directory: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(directory) if not name.startswith("."))
-    except OSError:
-        return []

@@ -158,7 +158,7 @@ def disk_space(host: Host) -> Finding:
         return note(name, "not known", f"statfs({place or host.store}): {trial}")
     inodes = "unlimited" if found.inodes < 0 else str(found.inodes)
     evidence = f"statfs({place}): {found.free >> 20} MiB and {inodes} inodes free"
-    remedy = f"df -h {place}; df -i {place}\njubako container prune; jubako image prune"
+    remedy = f"df -h {place}; df -i {place}\njubako image prune"
     if found.free < _ROOM_NEEDED or 0 <= found.inodes < 1000:
         return problem(name, f"{place} is full", evidence, remedy=remedy)
     if found.free < _ROOM_WANTED or 0 <= found.inodes < 50000:
