@@ -39,3 +39,40 @@ def receive(socket: Socket, size: int = MAX_MESSAGE) -> tuple[bytes, tuple[int, 
             os.close(fd)
         raise OSError(90, "message too long", "recvmsg")
     return data, descriptors
+
+
+def listen(directory: str, name: str) -> Socket:
+    """A listening packet socket at `directory/name`. The address goes through a descriptor of the directory, since a
+    socket's address holds no more than 107 bytes."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        socket = _packet_socket()
+        socket.bind(f"/proc/self/fd/{fd}/{name}")
+        socket.listen(16)
+        return socket
+    finally:
+        os.close(fd)
+
+
+def connect(directory: str, name: str) -> Socket:
+    """A connection to who listens at `directory/name`."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    socket = _packet_socket()
+    try:
+        socket.connect(f"/proc/self/fd/{fd}/{name}")
+    except OSError:
+        socket.close()
+        raise
+    finally:
+        os.close(fd)
+    return socket
+
+
+def accept(listener: Socket) -> Socket:
+    """The next connection, close-on-exec."""
+    fd, _address = listener._accept()  # type: ignore[attr-defined]
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=fd)
+
+
+def _packet_socket() -> Socket:
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)

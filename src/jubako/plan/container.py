@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jubako.plan.host import STANDARD_DEVICES, Host, RootSource
-from jubako.plan.mounts import plan_mount
+from jubako.plan.mounts import is_bind, plan_mount
 from jubako.plan.namespaces import (
     NamespaceSet,
     namespaces_of,
@@ -14,6 +14,7 @@ from jubako.plan.namespaces import (
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import mounts, process, resident, rootfs, terminal
 from jubako.plan.steps.cgroups import JoinCgroup
+from jubako.plan.steps.idmapped import CloneIdMapped
 from jubako.plan.steps.namespaces import UnshareMounts
 from jubako.record import record
 from jubako.spec.types import Process, Spec
@@ -33,12 +34,14 @@ class Extras:
 
     root: RootSource
     filter: bytes = b""
+    filter_flags: int = 0
     init: bool = False
     streams: tuple[str, str, str] | tuple[()] = ()
     groups: tuple[str, ...] = ()
     cgroup: str = ""
     supervised: bool = True
     fuse: str = ""
+    preserve_fds: int = 0
 
 
 _LINKS = (
@@ -70,10 +73,27 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
         from jubako.plan.steps.fuse import StartFuseOverlay
 
         source = extras.root
-        yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
+        if source.kind == "assembled":
+            yield StartFuseOverlay(
+                extras.fuse, source.lower, source.upper, source.work, source.path,
+                assemble=host.foreign_proc, links=tuple(l for l in host.tree.links if l[0].count("/") == 1), squash=True,
+            )  # fmt: skip
+        else:
+            yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
     yield from plan_init(spec, spaces, host, place_in_cgroup=in_cgroup)
     if in_cgroup:
         yield JoinCgroup(extras.cgroup)
+    if host.privileged and spaces.nested:
+        yield from _plan_id_mapped(spec, extras.root)
+
+
+def _plan_id_mapped(spec: Spec, source: RootSource) -> Iterator[Step]:
+    """Only the host's root may make id-mapped copies of its mounts; the container's own process attaches them."""
+    if source.kind == "tree":
+        yield CloneIdMapped(source.path, "rootfs", required=True)
+    for position, mount in enumerate(spec.mounts):
+        if is_bind(mount):
+            yield CloneIdMapped(mount.source, f"mount{position}")
 
 
 def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
@@ -84,8 +104,9 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     if "pid" in spaces.joined:
         yield process.HideProcess()
     yield from _plan_root(extras.root, host)
-    for mount in spec.mounts:
-        yield from plan_mount(mount, spaces, host)
+    id_mapped = host.privileged and spaces.nested
+    for position, mount in enumerate(spec.mounts):
+        yield from plan_mount(mount, spaces, host, f"mount{position}" if id_mapped else "")
         if mount.destination == "/dev" and mount.type == "tmpfs":
             yield from _plan_devices(spec, host)
     for path in host.tree.hidden if extras.root.kind == "host" else ():
@@ -109,9 +130,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
 def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
     yield rootfs.DetachMounts()
     yield rootfs.PrepareMasks(host.stage)
-    if source.kind == "directory":
-        yield rootfs.BindRoot(source.path, host.stage)
-    elif source.kind == "prepared":
+    if source.kind in ("directory", "prepared", "assembled", "copy"):
         yield rootfs.BindRoot(source.path, host.stage)
     elif source.kind == "tree":
         yield rootfs.AttachRoot("rootfs", source.path, host.stage)
@@ -122,6 +141,8 @@ def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
     yield rootfs.OpenRoot(host.stage)
     if source.kind == "host":
         yield rootfs.PopulateHostRoot(host.tree.binds, host.tree.links, host.tree.fresh)
+    elif source.kind == "assembled":
+        yield rootfs.PopulateHostRoot((), host.tree.links, host.tree.fresh, existing=True)
 
 
 def _plan_devices(spec: Spec, host: Host) -> Iterator[Step]:
@@ -150,7 +171,7 @@ def plan_program(
     yield process.ResolveUser(
         user.username or f"{user.uid}:{user.gid}", (*extras.groups, *(str(gid) for gid in user.additional_gids))
     )
-    yield process.CloseDescriptors()
+    yield process.CloseDescriptors(3 + extras.preserve_fds)
     yield process.EnterDirectory(program.cwd or "/", create_directory)
     if read_only:
         yield rootfs.MakeRootReadOnly()
@@ -164,18 +185,18 @@ def plan_program(
     if sets is not None:
         yield process.LimitCapabilities(sets.bounding)
     yield process.SetUser(
-        keep_capabilities=sets is not None and bool(sets.permitted),
+        keep_capabilities=sets is not None and (late or bool(sets.permitted)),
         umask=0o022 if user.umask is None else user.umask,
         change_groups=not host.setgroups_denied,
     )
-    if sets is not None and not late:
-        yield process.SetCapabilities(sets)
+    if sets is not None:
+        yield process.SetCapabilities(sets, with_admin=late)
     if program.no_new_privileges:
         yield process.SetNoNewPrivileges()
     yield process.FilterAndExec(
         program.args,
         program.env,
         extras.filter,
+        extras.filter_flags,
         guard_interpreter=host.interpreter_writable,
-        capabilities=sets if late else None,
     )

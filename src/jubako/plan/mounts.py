@@ -94,11 +94,16 @@ def parse_options(options: tuple[str, ...]) -> MountOptions:
     )  # fmt: skip
 
 
-def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
-    """The steps for one entry of `mounts`."""
+def is_bind(mount: Mount) -> bool:
+    """Whether this entry shows a part of the host's tree."""
+    return mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
+
+
+def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host, id_mapped: str = "") -> Iterator[Step]:
+    """The steps for one entry of `mounts`; `id_mapped` names the slot where a privileged parent leaves its copy."""
     options = parse_options(mount.options)
-    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
-        yield _bind(mount.source, mount.destination, options)
+    if is_bind(mount):
+        yield _bind(mount.source, mount.destination, options, id_mapped)
     elif mount.type == "proc":
         yield from _proc(mount, options, spaces, host)
     elif mount.type == "sysfs":
@@ -121,22 +126,23 @@ def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host) -> Iterator[Step]
         )  # fmt: skip
 
 
-def _bind(source: str, target: str, options: MountOptions) -> Step:
+def _bind(source: str, target: str, options: MountOptions, id_mapped: str) -> Step:
     if options.data:
         raise UsageError("bind", source, reason=f"unknown mount option {options.data.split(',')[0]!r}")
-    set_ = clear = 0
+    set_ = 0
     for flag, attribute in _ATTRIBUTES.items():
         if (options.flags | options.recursive_set) & flag:
             set_ |= attribute
-        if options.cleared & flag:
-            clear |= attribute
+    propagation = propagation_flags(options.propagation or "private") & ~mnt.MS_REC
+    if id_mapped:
+        return steps.AttachMount(id_mapped, source, target, set_, propagation, options.optional)
     # A bind keeps its source's flags; what "rw" or "exec" would have to clear, the kernel locks for us anyway.
     return steps.BindMount(
         source,
         target,
         recursive=options.recursive,
         set=set_,
-        propagation=propagation_flags(options.propagation or "private") & ~mnt.MS_REC,
+        propagation=propagation,
         optional=options.optional,
     )
 

@@ -92,6 +92,16 @@ class Attach:
 
 
 @record
+class Attached:
+    """Comes with descriptors: to read output and errors from and, where asked for and open, to write input to.
+
+    With `terminal` there is a pty, and everything comes as output.
+    """
+
+    terminal: int
+
+
+@record
 class GiveNamespaces:
     """The client wants descriptors of the container's namespaces, to join them."""
 
@@ -105,8 +115,8 @@ class Namespaces:
     kinds: str
 
 
-Message = Baton | Failed | Started | Exited | Signal | Resize | Detach | Attach | GiveNamespaces | Namespaces
-_TYPES = (Baton, Failed, Started, Exited, Signal, Resize, Detach, Attach, GiveNamespaces, Namespaces)
+Message = Baton | Failed | Started | Exited | Signal | Resize | Detach | Attach | Attached | GiveNamespaces | Namespaces
+_TYPES = (Baton, Failed, Started, Exited, Signal, Resize, Detach, Attach, Attached, GiveNamespaces, Namespaces)
 _BY_NAME = {kind.__name__: kind for kind in _TYPES}
 
 

@@ -15,7 +15,7 @@ class JoinCgroup(Step):
     needs = ("init_pid",)
 
     def apply(self, slots: Slots) -> None:
-        cgroup.add_process(self.directory, slots["init_pid"])
+        cgroup.add_process(self.directory, slots["init_child"])  # as the writer counts pids
 
     def call(self) -> str:
         return f'write("{self.directory}/cgroup.procs", PID)'

@@ -17,6 +17,8 @@ from jubako.linux.openat2 import is_directory, make_directory_in, make_file_in, 
 from jubako.plan.step import SUPERVISOR, Slots, Step, step
 from jubako.plan.steps.rootfs import open_device
 
+_UNMAKEABLE = (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM, errno.EOVERFLOW)
+
 
 @step()
 class MountFileSystem(Step):
@@ -77,7 +79,7 @@ class BindMount(Step):
         try:
             fd = _target_like(slots, self.source, self.target)
         except OSError as failure:
-            if self.optional and failure.errno in (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM):
+            if self.optional and failure.errno in _UNMAKEABLE:
                 return
             raise
         try:
@@ -120,13 +122,25 @@ class AttachMount(Step):
     slot: str
     source: str
     target: str
+    set: int = 0
+    propagation: int = mnt.MS_PRIVATE
+    optional: bool = False
 
-    needs = ("root",)
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("root", self.slot)
 
     def apply(self, slots: Slots) -> None:
-        fd = _target_like(slots, f"/proc/self/fd/{slots[self.slot]}", self.target)
+        tree = slots[self.slot]
         try:
-            mnt.move_mount(slots[self.slot], fd)
+            fd = _target_like(slots, f"/proc/self/fd/{tree}", self.target)
+        except OSError as failure:
+            if self.optional and failure.errno in _UNMAKEABLE:
+                return
+            raise
+        try:
+            mnt.mount_setattr(tree, set_=self.set, propagation=self.propagation, recursive=True)
+            mnt.move_mount(tree, fd)
         finally:
             os.close(fd)
         slots.close(self.slot)

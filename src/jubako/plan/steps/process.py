@@ -17,7 +17,7 @@ from jubako.linux.descriptors import close_all_but
 from jubako.linux.keyring import join_new_session_keyring
 from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
 from jubako.linux.rlimit import set_rlimit
-from jubako.linux.seccomp import filter_and_exec, load_filter
+from jubako.linux.seccomp import filter_and_exec
 from jubako.plan.program import find_program, program_error
 from jubako.plan.step import Slots, Step, step
 from jubako.spec.passwd import ResolvedUser, lookup_groups, lookup_user
@@ -278,9 +278,14 @@ class SetCapabilities(Step):
     """The effective, permitted, inheritable and ambient sets of the program (capabilities(7))."""
 
     sets: Capabilities
+    with_admin: bool = False
+    """Keep CAP_SYS_ADMIN until execve(2), which takes it away: loading a filter without no_new_privs wants it."""
 
     def apply(self, slots: Slots) -> None:
-        set_capabilities(self.sets)
+        extra = caps.mask(("CAP_SYS_ADMIN",)) if self.with_admin else 0
+        sets = self.sets
+        caps.capset(caps.mask(sets.effective) | extra, caps.mask(sets.permitted) | extra, caps.mask(sets.inheritable))
+        caps.set_ambient(caps.mask(sets.ambient))
 
     def call(self) -> str:
         ambient = f"; prctl(PR_CAP_AMBIENT, {' '.join(self.sets.ambient)})" if self.sets.ambient else ""
@@ -318,8 +323,6 @@ class FilterAndExec(Step):
     filter: bytes = b""
     filter_flags: int = 0
     guard_interpreter: bool = False
-    capabilities: Capabilities | None = None
-    """Set only after the filter is loaded: without no_new_privs, loading one wants CAP_SYS_ADMIN (as runc does)."""
 
     needs = ("user",)
 
@@ -334,12 +337,8 @@ class FilterAndExec(Step):
         if self.guard_interpreter:
             # Ours could be written from inside: exec what was verified, by descriptor, so that no path is looked up again.
             target, arguments = program.open_verified(arguments)
-        program_filter = self.filter
-        if self.capabilities is not None:
-            load_filter(program_filter)
-            set_capabilities(self.capabilities)
-            program_filter = b""
-        number = filter_and_exec(program_filter, target if self.guard_interpreter else program.path, arguments, environment)
+        path = target if self.guard_interpreter else program.path
+        number = filter_and_exec(self.filter, path, arguments, environment, self.filter_flags)
         raise program_error(self.arguments[0], number)
 
     def call(self) -> str:
@@ -361,12 +360,6 @@ def reset_signals() -> None:
             continue
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-
-
-def set_capabilities(sets: Capabilities) -> None:
-    """capset(2) and the ambient set."""
-    caps.capset(caps.mask(sets.effective), caps.mask(sets.permitted), caps.mask(sets.inheritable))
-    caps.set_ambient(caps.mask(sets.ambient))
 
 
 def check_directory(path: str) -> None:

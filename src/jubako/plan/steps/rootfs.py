@@ -98,6 +98,10 @@ class AttachRoot(Step):
         mnt.move_mount(slots[self.slot], mnt.AT_FDCWD, self.stage)
         slots.close(self.slot)
 
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.slot,)
+
     def call(self) -> str:
         return f'move_mount({self.slot}, "", AT_FDCWD, "{self.stage}", MOVE_MOUNT_F_EMPTY_PATH)'
 
@@ -191,6 +195,8 @@ class PopulateHostRoot(Step):
     binds: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
     fresh: tuple[tuple[str, int], ...]
+    existing: bool = False
+    """The root is a layer that may hold some of this from an earlier start."""
 
     needs = ("root",)
 
@@ -198,10 +204,18 @@ class PopulateHostRoot(Step):
         root = slots["root"]
         for path, mode in self.fresh:
             name = path.lstrip("/")
-            os.mkdir(name, dir_fd=root)
-            os.chmod(name, mode, dir_fd=root)
+            try:
+                os.mkdir(name, dir_fd=root)
+                os.chmod(name, mode, dir_fd=root)
+            except FileExistsError:
+                if not self.existing:
+                    raise
         for path, target in self.links:
-            os.symlink(target, path.lstrip("/"), dir_fd=root)
+            try:
+                os.symlink(target, path.lstrip("/"), dir_fd=root)
+            except FileExistsError:
+                if not self.existing:
+                    raise
         for path in self.binds:
             name = path.lstrip("/")
             os.mkdir(name, 0o755, dir_fd=root)

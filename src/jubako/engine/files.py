@@ -1,0 +1,63 @@
+"""The files that every container gets from its runtime: /etc/hosts, /etc/hostname, /etc/resolv.conf.
+
+They are made anew at each start, in the container's run directory, and bound over the root's own: hosts(5),
+hostname(5), resolv.conf(5). Where the root is read-only and has no such file, there is nothing to bind over: left out.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.engine.extras import HostsFiles
+from jubako.spec.types import Mount, Spec
+
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+def write_files(directory: str, spec: Spec, hosts: HostsFiles) -> tuple[Mount, ...]:
+    """Write them into `directory`; the mounts that show them in the container, after all others."""
+    taken = {mount.destination for mount in spec.mounts}
+    kinds = {namespace.type for namespace in spec.linux.namespaces}
+    files: list[tuple[str, str]] = []
+    if not hosts.keep_hosts:
+        files.append(("/etc/hosts", _hosts(spec.hostname, hosts, own_network="network" in kinds)))
+    if spec.hostname:
+        files.append(("/etc/hostname", spec.hostname + "\n"))
+    if not hosts.keep_resolv_conf:
+        files.append(("/etc/resolv.conf", _resolv_conf(hosts, own_network="network" in kinds)))
+    mounts = []
+    for target, text in files:
+        if target in taken or "/etc" in taken:
+            continue
+        path = f"{directory}/{os.path.basename(target)}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+        os.close(fd)
+        mounts.append(Mount(target, "bind", path, ("bind", "nofail", "nosuid", "nodev", "noexec")))
+    return tuple(mounts)
+
+
+def _hosts(name: str, hosts: HostsFiles, *, own_network: bool) -> str:
+    text = _HOSTS if own_network else _read("/etc/hosts") or _HOSTS
+    if name and own_network:
+        text += f"127.0.1.1\t{name}\n"
+    return text + "".join(f"{address}\t{' '.join(names)}\n" for address, names in hosts.added)
+
+
+def _resolv_conf(hosts: HostsFiles, *, own_network: bool) -> str:
+    lines = [f"nameserver {address}" for address in hosts.dns]
+    if hosts.search:
+        lines.append("search " + " ".join(hosts.search))
+    if hosts.options:
+        lines.append("options " + " ".join(hosts.options))
+    if lines or own_network:
+        return "".join(line + "\n" for line in lines)
+    return _read("/etc/resolv.conf")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""

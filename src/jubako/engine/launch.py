@@ -1,0 +1,425 @@
+"""Starting a prepared container from this process: streams, supervisor, and what is left when it ends.
+
+The caller's process stays in the terminal's session; the supervisor is its child and the container's monitor. Which
+streams are handed over as they are and which are relayed is decided here, in one place.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from jubako.engine import store
+from jubako.engine.cgroups import make_group, remove_group
+from jubako.engine.document import load_extras
+from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
+from jubako.engine.files import write_files
+from jubako.engine.prepare import Prepared, prepare
+from jubako.engine.remove import remove_directories
+from jubako.errors import JubakoError, UsageError
+from jubako.ids.base import BaseIds
+from jubako.ids.mapping import ContainerIds
+from jubako.linux import scm
+from jubako.linux.pidfd import start_time
+from jubako.paths import Paths, make_directory
+from jubako.plan.step import Slots
+from jubako.record import record, replace
+from jubako.runtime.applier import Applier
+from jubako.runtime.base import boot_id
+from jubako.runtime.caller import DETACHED, LOST, Caller, Relay, parse_detach_keys
+from jubako.runtime.messages import GiveNamespaces, Namespaces, receive, send
+from jubako.runtime.monitor import CONTROL, Monitor, Watch
+from jubako.spec import load as load_spec
+from jubako.spec.types import Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from jubako.image.model import Image
+
+
+@record
+class Start:
+    """How a start is watched: in the foreground or not, with which streams."""
+
+    detach: bool = False
+    interactive: bool = False
+    output: bool = True
+    detach_keys: str = "ctrl-p,ctrl-q"
+    sig_proxy: bool = True
+
+
+@record
+class Basis:
+    """The base user namespace as the engine uses it: its ids, and its descriptor (-1 for the host's root)."""
+
+    ids: BaseIds
+    fd: int = -1
+    made: bool = False
+
+
+def open_basis(paths: Paths) -> Basis:
+    """The base of this user. The host's root has none: its containers' namespaces are made from the host's own."""
+    if os.geteuid() == 0:
+        from jubako.ids.base import DIRECTLY, find_base
+
+        ids = find_base()
+        if ids.writer == DIRECTLY and is_whole():
+            return Basis(ids)
+    from jubako.runtime.base import open_base
+
+    base = open_base(paths)
+    return Basis(base.ids, base.fd, base.made)
+
+
+def is_whole() -> bool:
+    """Whether this process is in the host's own user namespace, where every id is itself."""
+    with open("/proc/self/uid_map", "rb", buffering=0) as file:
+        return file.read(64).split() == [b"0", b"0", b"4294967295"]
+
+
+def start_container(
+    paths: Paths, basis: Basis, container: store.Container, request: Request | None, image: Image | None, start: Start
+) -> int:
+    """Start a container that exists. In the foreground: its exit code, or `DETACHED`; detached: 0 once it runs.
+
+    `request` and `image` are given where they are known already, else they are read from the container's files.
+    """
+    if request is None:
+        request = read_request(container)
+    if image is None and request.extras.root.kind == IMAGE:
+        from jubako.image.resolve import resolve
+
+        image = resolve(paths, container.document["image_id"])
+    return _Launch(paths, basis, container, request, image, start).run()
+
+
+def read_request(container: store.Container) -> Request:
+    """What was asked for when the container was made."""
+    document = store.read_document(container.directory + "/config.json")
+    if document is None:
+        raise JubakoError("read", container.directory + "/config.json", reason="it is missing")
+    return Request(load_spec.load(document), load_extras(container.document["extras"]))
+
+
+class _Launch:
+    """One start, step by step; what it makes is undone if it fails."""
+
+    def __init__(
+        self, paths: Paths, basis: Basis, container: store.Container, request: Request, image: Image | None, start: Start
+    ) -> None:
+        self.paths = paths
+        self.basis = basis
+        self.container = container
+        self.request = request
+        self.image = image
+        self.start = start
+        self.directory = container.directory
+        self.run_directory = store.run_directory(paths, container.id)
+        self.slots = Slots({"base": basis.fd} if basis.fd >= 0 else {})
+        self.ours: list[int] = []
+        self.theirs: list[int] = []
+        self.group = ""
+        document = container.document
+        self.terminal = request.spec.process.terminal
+        self.logged = bool(document["log"])
+        self.remove = bool(document["rm"])
+
+    def run(self) -> int:
+        try:
+            return self._run()
+        except BaseException as failure:
+            self._undo(failure)
+            raise
+
+    def _run(self) -> int:
+        self._check_streams()
+        spec = self.request.spec
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        make_directory(self.run_directory, mode)
+        files = write_files(self.run_directory, spec, self.request.extras.hosts)
+        joined = self._join_containers(spec)
+        spec = self._open_paths(joined)
+        self.request = Request(spec, self.request.extras)
+        if self.request.extras.cgroups:
+            self.group = make_group(self.container.id, self.request.extras.cgroup_parent)
+        watch, relay, streams = self._plan_streams()
+        prepared = prepare(
+            self.paths, self.basis.ids, self.request, image=self.image, directory=self.directory, files=files,
+            streams=streams, cgroup=self.group, ids=self._allocated(),
+        )  # fmt: skip
+        self._warn(prepared)
+        self._make_layer(prepared)
+        applier = Applier(prepared.plan, self.slots, afterlife=lambda applier: self._supervise(applier, watch))
+        applier.run()
+        for fd in self.theirs:
+            os.close(fd)
+        self.theirs = []
+        return self._watch(applier, relay)
+
+    def _watch(self, applier: Applier, relay: Relay) -> int:
+        link = applier.links["supervisor"]
+        if self.start.detach:
+            code = self._await_start(link)
+        else:
+            code = Caller(link, relay).wait()
+        if code == DETACHED or (self.start.detach and code == 0):
+            return code
+        pid = applier.slots["supervisor_child"]
+        os.waitpid(pid, 0)
+        applier.slots.close("supervisor_pidfd")
+        if code == LOST:
+            settle_lost(self.paths, self.container)
+            return store.KILLED
+        return code
+
+    def _await_start(self, link: scm.Socket) -> int:
+        message, _descriptors = receive(link)
+        if message is None:
+            return LOST
+        if hasattr(message, "error"):
+            raise message.error()
+        return 0
+
+    def _supervise(self, applier: Applier, watch: Watch) -> int:
+        """The supervisor's part; runs in its process."""
+        for fd in self.ours:
+            os.close(fd)
+        return Monitor(applier, watch, self._started, self._ended).run()
+
+    def _started(self, pid: int, _me: int) -> None:
+        monitor = int(os.readlink("/proc/self"))
+        now = time.time_ns()
+        self.state = replace(
+            self.container.state, status=store.RUNNING, pid=pid, pid_start=start_time(pid), monitor=monitor,
+            monitor_start=start_time(monitor), boot=boot_id(), started=now, finished=0, exit_code=-1, error="",
+        )  # fmt: skip
+        store.write_state(self.directory, self.state)
+
+    def _ended(self, code: int) -> None:
+        remove_group(self.group)
+        if self.remove:
+            remove_directories(self.paths, self.container, inside=True)
+            return
+        ended = replace(self.state, status=store.EXITED, pid=0, monitor=0, exit_code=code, finished=time.time_ns())
+        store.write_state(self.directory, ended)
+        _remove_run_directory(self.run_directory)
+
+    # --- streams
+
+    def _check_streams(self) -> None:
+        for number, name in enumerate(("input", "output", "error")):
+            try:
+                mode = os.fstat(number).st_mode
+            except OSError:
+                os.open("/dev/null", os.O_RDWR)  # a closed standard stream: the number must not become something else
+                continue
+            if stat.S_ISDIR(mode):
+                raise UsageError(
+                    f"use standard {name}", f"(descriptor {number})", reason="it is a directory",
+                    hint="a program inside could list the host through it: give a file, a pipe or /dev/null",
+                )  # fmt: skip
+
+    def _plan_streams(self) -> tuple[Watch, Relay, tuple[str, str, str] | tuple[()]]:
+        start, document = self.start, self.container.document
+        base: dict[str, Any] = {
+            "directory": self.run_directory,
+            "log": self.directory + "/log" if self.logged else "",
+            "log_limit": int(document.get("log_limit", 0)),
+            "detached": start.detach,
+            "timeout": self.request.extras.timeout,
+        }
+        if self.terminal:
+            return self._terminal_streams(base)
+        relay: dict[str, Any] = {}
+        names = ("stdin", "stdout", "stderr")
+        self.slots["stdin"] = self._input(base, relay)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            self.slots[name] = self._output(number, name, base, relay)
+        return Watch(**base), Relay(forward_signals=start.sig_proxy, **relay), names
+
+    def _input(self, watch: dict[str, Any], relay: dict[str, Any]) -> int:
+        open_stdin = bool(self.container.document["interactive"])
+        if not open_stdin or (not self.start.interactive and not self.start.detach):
+            fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            self.theirs.append(fd)
+            return fd
+        if self.start.detach:
+            reader, writer = self._pipe()
+            self.theirs += [reader, writer]
+            watch["stdin"] = writer
+            return reader
+        if os.isatty(0):
+            reader, writer = self._pipe()
+            self.theirs.append(reader)
+            self.ours.append(writer)
+            os.set_blocking(writer, False)
+            relay["input"] = writer
+            return reader
+        return 0
+
+    def _output(self, number: int, name: str, watch: dict[str, Any], relay: dict[str, Any]) -> int:
+        detached = self.start.detach
+        if not self.logged and not detached and not os.isatty(number):
+            return number
+        reader, writer = self._pipe()
+        self.theirs.append(writer)
+        if not self.logged and not detached:
+            self.ours.append(reader)
+            relay["output" if number == 1 else "error"] = reader
+            return writer
+        self.theirs.append(reader)
+        watch[name] = reader
+        if not detached and self.start.output:
+            copy = os.dup(number)
+            self.theirs.append(copy)
+            watch["out" if number == 1 else "err"] = copy
+        return writer
+
+    def _terminal_streams(self, watch: dict[str, Any]) -> tuple[Watch, Relay, tuple[()]]:
+        if self.start.detach:
+            return Watch(**watch), Relay(), ()
+        reader, writer = self._pipe()
+        self.ours.append(reader)
+        self.theirs.append(writer)
+        relay: dict[str, Any] = {"output": reader}
+        watch["out"] = writer
+        if self.start.interactive:
+            reader, writer = self._pipe()
+            self.theirs.append(reader)
+            self.ours.append(writer)
+            os.set_blocking(writer, False)
+            watch["feed"] = reader
+            relay["input"] = writer
+        keys = parse_detach_keys(self.start.detach_keys)
+        return Watch(**watch), Relay(terminal=True, detach_keys=keys, forward_signals=self.start.sig_proxy, **relay), ()
+
+    def _pipe(self) -> tuple[int, int]:
+        return os.pipe2(os.O_CLOEXEC)
+
+    # --- namespaces of others
+
+    def _join_containers(self, spec: Spec) -> Spec:
+        for join in self.request.extras.joins:
+            self.slots[f"ns:{join.type}"] = container_namespace(self.paths, join.container, join.type)
+            self.theirs.append(self.slots[f"ns:{join.type}"])
+            spec = _with_namespace(spec, join.type, f"container:{join.container}")
+        return spec
+
+    def _open_paths(self, spec: Spec) -> Spec:
+        for namespace in spec.linux.namespaces:
+            slot = f"ns:{namespace.type}"
+            if namespace.path and slot not in self.slots:
+                try:
+                    self.slots[slot] = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+                except OSError as failure:
+                    raise JubakoError.from_os_error(
+                        f"open the {namespace.type} namespace", namespace.path, failure
+                    ) from failure
+                self.theirs.append(self.slots[slot])
+        return spec
+
+    # --- the writable layer, ids, warnings
+
+    def _allocated(self) -> ContainerIds | None:
+        from jubako.engine.allocation import load_ids
+
+        return load_ids(self.container.document)
+
+    def _make_layer(self, prepared: Prepared) -> None:
+        kind = self.request.extras.root.kind
+        if kind not in (OVERLAY, IMAGE, HOST_OVERLAY):
+            return
+        from jubako.engine.layer import make_layer
+
+        make_layer(self.paths, self.directory, prepared, self.basis.ids)
+
+    def _warn(self, prepared: Prepared) -> None:
+        if not self.basis.made:  # said once, when the base is made: a plain run prints nothing of its own
+            return
+        for warning in prepared.warnings:
+            os.write(2, f"jubako: warning: {warning}\n".encode())
+
+    def _undo(self, failure: BaseException) -> None:
+        for fd in (*self.ours, *self.theirs):
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+        remove_group(self.group)
+        _remove_run_directory(self.run_directory)
+
+
+def container_namespace(paths: Paths, name: str, kind: str) -> int:
+    """A descriptor of one namespace of a running container, from its supervisor."""
+    container = store.find_container(paths, name)
+    namespaces = container_namespaces(paths, container)
+    wanted = namespaces.pop(kind, -1)
+    for fd in namespaces.values():
+        os.close(fd)
+    if wanted < 0:
+        raise JubakoError("join the namespace of container", name, reason=f"it has no {kind} namespace of its own")
+    return wanted
+
+
+def container_namespaces(paths: Paths, container: store.Container) -> dict[str, int]:
+    """Descriptors of a running container's namespaces by type, and "pidfd" of its PID 1; the caller closes them."""
+    link = connect(paths, container)
+    try:
+        send(link, GiveNamespaces())
+        message, descriptors = receive(link)
+    finally:
+        link.close()
+    if not isinstance(message, Namespaces):
+        raise not_running(container.name)
+    return dict(zip((*message.kinds.split(","), "pidfd"), descriptors, strict=True))
+
+
+def connect(paths: Paths, container: store.Container) -> scm.Socket:
+    """A connection to the container's supervisor. Raises `JubakoError` when the container does not run."""
+    if not container.running:
+        raise not_running(container.name)
+    try:
+        return scm.connect(store.run_directory(paths, container.id), CONTROL)
+    except OSError as failure:
+        if failure.errno in (2, 111):
+            raise not_running(container.name) from failure
+        raise JubakoError.from_os_error("reach the supervisor of container", container.name, failure) from failure
+
+
+def not_running(name: str) -> JubakoError:
+    """The error for what only a running container can do."""
+    return JubakoError("use container", name, reason="it is not running", hint=f"start it: jubako start {name}")
+
+
+def settle_lost(paths: Paths, container: store.Container) -> None:
+    """The supervisor was killed: the kernel has ended all of its processes; what is left is files and a cgroup."""
+    remove_group(str(container.document.get("cgroup", "")))
+    _remove_run_directory(store.run_directory(paths, container.id))
+    if container.document["rm"]:
+        remove_directories(paths, container, inside=False)
+        return
+    state = store.read_state(container.directory)
+    if state is not None:
+        ended = replace(state, status=store.EXITED, exit_code=store.KILLED, pid=0, monitor=0, finished=time.time_ns())
+        store.write_state(container.directory, ended)
+
+
+def _remove_run_directory(directory: str) -> None:
+    try:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
+
+
+def _with_namespace(spec: Spec, kind: str, path: str) -> Spec:
+    namespaces = tuple(
+        replace(namespace, path=path) if namespace.type == kind else namespace for namespace in spec.linux.namespaces
+    )
+    return replace(spec, linux=replace(spec.linux, namespaces=namespaces))
+
+

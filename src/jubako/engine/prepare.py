@@ -1,0 +1,192 @@
+"""From a request to a plan: ids, layers, files and filter are resolved for this host, at each start anew.
+
+What `create` keeps is the request; everything here may be different next time (a new boot, another base).
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.engine import extras as kinds
+from jubako.engine.extras import ContainerExtras, Request
+from jubako.errors import JubakoError, UsageError
+from jubako.ids.base import BaseIds
+from jubako.ids.idmap import IdMap
+from jubako.ids.mapping import ContainerIds, container_ids
+from jubako.paths import Paths
+from jubako.plan.container import Extras, plan_container
+from jubako.plan.host import Host, RootSource
+from jubako.plan.step import Plan
+from jubako.record import record, replace
+from jubako.runtime.facts import gather_host
+from jubako.spec.types import IdMapping, Mount, Namespace, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.image.model import Image
+
+
+@record
+class Prepared:
+    """Everything known about a start: the final document, the plan, and what the caller should be warned of."""
+
+    spec: Spec
+    plan: Plan
+    ids: ContainerIds
+    host: Host
+    root: RootSource
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(
+    paths: Paths,
+    base: BaseIds,
+    request: Request,
+    *,
+    image: Image | None = None,
+    directory: str = "",
+    files: tuple[Mount, ...] = (),
+    streams: tuple[str, str, str] | tuple[()] = (),
+    cgroup: str = "",
+    ids: ContainerIds | None = None,
+    supervised: bool = True,
+) -> Prepared:
+    """The plan for `request` on this host.
+
+    `directory` is the container's own, for its writable layer; `files` are generated mounts; `ids` is given where a
+    range was allocated before. Pure but for reading facts: nothing is made, so `explain` calls it too.
+    """
+    spec, extras = request.spec, request.extras
+    if ids is None:
+        ids = container_ids(extras.userns, base, extras.uidmap, extras.gidmap) if _maps(extras) else _joined(base)
+    on_host = extras.root.kind in (kinds.HOST, kinds.HOST_OVERLAY)
+    host = gather_host(paths, base, host_image=on_host)
+    warnings = [] if not base.lost else [f"{loss}" for loss in base.lost]
+    compiled = compile_filter(paths, spec, extras)
+    if compiled.warning:
+        warnings.append(compiled.warning)
+    spec = _with_ids(spec, ids, base, host)
+    spec = replace(spec, mounts=(*spec.mounts, *files))
+    source, fuse = choose_root(paths, extras, ids, host, image, directory)
+    plan = plan_container(
+        spec,
+        host,
+        Extras(
+            root=source,
+            filter=compiled.program,
+            filter_flags=compiled.flags,
+            init=extras.init,
+            streams=streams,
+            groups=extras.groups,
+            cgroup=cgroup,
+            supervised=supervised,
+            fuse=fuse,
+            preserve_fds=extras.preserve_fds,
+        ),
+    )
+    return Prepared(spec, plan, ids, host, source, tuple(warnings))
+
+
+def compile_filter(paths: Paths, spec: Spec, extras: ContainerExtras) -> CompiledFilter:
+    """The system call filter of the request: none, the default one, or a profile of the user's."""
+    from jubako.plan.seccomp import filter_for
+
+    sets = spec.process.capabilities
+    return filter_for(extras.seccomp, sets.bounding if sets is not None else (), paths.cache + "/seccomp")
+
+
+def choose_root(
+    paths: Paths, extras: ContainerExtras, ids: ContainerIds, host: Host, image: Image | None, directory: str
+) -> tuple[RootSource, str]:
+    """Where the root comes from, and the path of fuse-overlayfs if that is what makes it."""
+    root, pivot = extras.root, not extras.no_pivot
+    upper, work = f"{directory}/layer/upper", f"{directory}/layer/work"
+    if root.kind == kinds.DIRECTORY:
+        kind = "tree" if host.privileged and ids.nested else "directory"
+        return RootSource(kind, root.path, pivot=pivot), ""
+    if root.kind == kinds.HOST:
+        return RootSource("host", pivot=pivot), ""
+    if root.kind == kinds.HOST_OVERLAY:
+        program = _fuse_overlayfs("run the image host:rw")
+        source = RootSource("assembled", f"{directory}/merged", host.tree.binds, upper, work, pivot=pivot)
+        return source, program
+    if root.kind == kinds.OVERLAY:
+        return _overlay(paths, extras, (root.path,), upper, work, f"{directory}/merged", pivot)
+    if image is None:
+        raise JubakoError("find the layers of", root.image, reason="the image is gone")
+    lower = tuple(reversed(image.layers))
+    if ids.nested and not _same_owners(ids):
+        if host.privileged:
+            raise UsageError("use --userns with an image as root", reason="not with a map that moves the image's owners")
+        return RootSource("copy", f"{directory}/root", lower, pivot=pivot), ""
+    return _overlay(paths, extras, lower, upper, work, f"{directory}/merged", pivot)
+
+
+def _overlay(
+    paths: Paths, extras: ContainerExtras, lower: tuple[str, ...], upper: str, work: str, merged: str, pivot: bool
+) -> tuple[RootSource, str]:
+    from jubako.image.storage import COPY, FUSE_OVERLAYFS, choose_storage, read_facts
+
+    choice = choose_storage(read_facts(paths), extras.storage)
+    if choice.kind == FUSE_OVERLAYFS:
+        return RootSource("prepared", merged, lower, upper, work, pivot=pivot), choice.program
+    if choice.kind == COPY:
+        return RootSource("copy", os.path.dirname(merged) + "/root", lower, pivot=pivot), ""
+    return RootSource("overlay", "", lower, upper, work, pivot=pivot), ""
+
+
+def _fuse_overlayfs(operation: str) -> str:
+    from jubako.image.storage import find_fuse_overlayfs
+
+    program, obstacle = find_fuse_overlayfs()
+    if obstacle:
+        raise JubakoError(
+            operation,
+            reason=obstacle,
+            hint="install the package fuse-overlayfs, and as root: chmod 666 /dev/fuse; the image host needs neither",
+        )
+    return program
+
+
+def _maps(extras: ContainerExtras) -> bool:
+    return extras.userns.mode not in ("container", "ns")
+
+
+def _joined(base: BaseIds) -> ContainerIds:
+    """A joined user namespace has its maps already."""
+    return ContainerIds(base.uids.identity(), base.gids.identity(), nested=False)
+
+
+def _same_owners(ids: ContainerIds) -> bool:
+    """Whether the layers' owners, which are the base's ids, mean the same in the container."""
+    return all(entry.inside == entry.outside for entry in (*ids.uids.entries, *ids.gids.entries))
+
+
+def _with_ids(spec: Spec, ids: ContainerIds, base: BaseIds, host: Host) -> Spec:
+    """The document with its user namespace and maps; relative to the base, or for the host's root to the host."""
+    if not ids.nested:
+        return spec
+    uids, gids = ids.uids, ids.gids
+    if host.privileged:
+        uids, gids = uids.compose(base.uids, "uid"), gids.compose(base.gids, "gid")
+    namespaces = spec.linux.namespaces
+    if not any(namespace.type == "user" for namespace in namespaces):
+        namespaces = (*namespaces, Namespace("user"))
+    process = spec.process
+    if ids.user != (0, 0) and not process.user.username and (process.user.uid, process.user.gid) == (0, 0):
+        process = replace(process, user=replace(process.user, uid=ids.user[0], gid=ids.user[1]))
+    return replace(
+        spec,
+        process=process,
+        linux=replace(
+            spec.linux, namespaces=namespaces, uid_mappings=_mappings(uids), gid_mappings=_mappings(gids)
+        ),
+    )
+
+
+def _mappings(id_map: IdMap) -> tuple[IdMapping, ...]:
+    return tuple(IdMapping(entry.inside, entry.outside, entry.size) for entry in id_map.entries)
+
+
+if TYPE_CHECKING:
+    from jubako.plan.seccomp import CompiledFilter

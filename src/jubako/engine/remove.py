@@ -1,0 +1,49 @@
+"""Removing what a container left on disk. Its layer belongs to subordinate ids, so that part is done inside the base."""
+
+from __future__ import annotations
+
+import os
+
+from jubako.engine import store
+from jubako.paths import Paths
+
+
+def remove_directories(paths: Paths, container: store.Container, *, inside: bool) -> None:
+    """Remove the container's directories and let go of its name. `inside` says that this process may write files of
+    all of the base's ids already, as a supervisor may."""
+    run_directory = store.run_directory(paths, container.id)
+    for directory in (run_directory,):
+        try:
+            for name in os.listdir(directory):
+                os.unlink(f"{directory}/{name}")
+            os.rmdir(directory)
+        except FileNotFoundError:
+            continue
+    layered = [name for name in ("layer", "root", "merged") if os.path.lexists(f"{container.directory}/{name}")]
+    if layered:
+        if inside or os.geteuid() == 0:
+            _remove_trees(container.directory, layered)
+        else:
+            from jubako.runtime.base import in_base
+
+            in_base(paths, lambda: _remove_trees(container.directory, layered))
+    # the state goes last but for the directory: as long as it is there, whoever comes next knows what to finish
+    try:
+        for name in sorted(os.listdir(container.directory), key=lambda name: name == "state.json"):
+            os.unlink(f"{container.directory}/{name}")
+        os.rmdir(container.directory)
+    except FileNotFoundError:
+        pass
+    document = store.read_document(container.directory + "/container.json") or container.document
+    store.release_name(paths, container.id, str(document.get("name", container.name)))
+
+
+def _remove_trees(directory: str, names: list[str]) -> None:
+    from jubako.image.remove import remove_tree
+
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            remove_tree(fd, name)
+    finally:
+        os.close(fd)

@@ -1,0 +1,153 @@
+"""`run` and `create`: a request becomes a container on disk, and for `run` a running one."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from jubako.engine import store
+from jubako.engine.build import build_request
+from jubako.engine.document import dump_extras
+from jubako.engine.extras import Request, read_context
+from jubako.engine.launch import Basis, Start, open_basis, start_container
+from jubako.engine.options import RunOptions
+from jubako.engine.remove import remove_directories
+from jubako.errors import JubakoError
+from jubako.paths import Paths, find_paths, make_run_directories
+from jubako.record import record
+from jubako.runtime.caller import DETACHED
+from jubako.spec import dump as dump_spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from jubako.image.model import Image
+
+
+@record
+class Made:
+    """A container just made, with what is known about it already."""
+
+    container: store.Container
+    request: Request
+    image: Image | None
+    basis: Basis
+
+
+def run_container(options: RunOptions, paths: Paths | None = None) -> int:
+    """`jubako run`: the exit code for the shell."""
+    paths = paths or find_paths()
+    made = make_container(paths, options)
+    start = Start(
+        detach=options.detach, interactive=options.interactive, detach_keys=options.detach_keys, sig_proxy=options.sig_proxy
+    )
+    try:
+        code = start_container(paths, made.basis, made.container, made.request, made.image, start)
+    except BaseException as failure:
+        if options.rm or options.detach is False or isinstance(failure, JubakoError):
+            remove_directories(paths, made.container, inside=False)
+            _remove_id_file(options)
+        raise
+    if options.detach:
+        os.write(1, made.container.id.encode() + b"\n")
+    return 0 if code == DETACHED else code
+
+
+def create_container(options: RunOptions, paths: Paths | None = None) -> str:
+    """`jubako create`: the new container's id."""
+    return make_container(paths or find_paths(), options).container.id
+
+
+def make_container(paths: Paths, options: RunOptions) -> Made:
+    """Make the container's directory, name and documents. What fails leaves nothing behind."""
+    make_run_directories(paths)
+    basis = open_basis(paths)
+    identifier = store.new_id()
+    image = _find_image(paths, options)
+    context = read_context(identifier, tty_group=basis.ids.gids.size > 5)
+    request = build_request(options, image.config if image is not None else None, context)
+    if request.spec.linux.resources is not None and not request.extras.best_effort:
+        _refuse_resources()
+    name = store.new_container(paths, identifier, options.name)
+    directory = store.container_directory(paths, identifier)
+    document = describe(identifier, name, options, request, image)
+    state = store.State(store.CREATED, created=time.time_ns())
+    container = store.Container(identifier, name, directory, document, state)
+    try:
+        _write_id_file(options, identifier)
+        if request.extras.userns.mode == "auto":
+            document["ids"] = _allocate(paths, basis, request, container)
+        store.write_document(directory + "/config.json", dump_spec.dump(request.spec))
+        store.write_document(directory + "/container.json", document)
+        store.write_state(directory, state)
+    except BaseException:
+        remove_directories(paths, container, inside=False)
+        raise
+    return Made(container, request, image, basis)
+
+
+def describe(identifier: str, name: str, options: RunOptions, request: Request, image: Image | None) -> dict[str, Any]:
+    """`container.json`: all that a later command needs and config.json does not say."""
+    return {
+        "id": identifier,
+        "name": name,
+        "image": options.image or options.rootfs,
+        "image_id": image.id if image is not None else "",
+        "command": list(request.spec.process.args),
+        "rm": options.rm,
+        "interactive": options.interactive,
+        "log": bool(options.detach or not options.rm) and options.log_driver != "none",
+        "labels": dict(request.extras.labels),
+        "extras": dump_extras(request.extras),
+    }
+
+
+def _allocate(paths: Paths, basis: Basis, request: Request, container: store.Container) -> dict[str, str]:
+    from jubako.engine.allocation import AllocationLock, allocate_ids, dump_ids
+
+    with AllocationLock(paths):
+        ids = dump_ids(allocate_ids(paths, basis.ids, request.extras))
+        store.write_document(container.directory + "/container.json", {**container.document, "ids": ids})
+    return ids
+
+
+def _find_image(paths: Paths, options: RunOptions) -> Image | None:
+    if not options.image or options.rootfs or options.image in ("host", "host:rw"):
+        return None
+    from jubako.image.resolve import resolve
+
+    return resolve(paths, options.image)
+
+
+def _write_id_file(options: RunOptions, identifier: str) -> None:
+    if not options.cidfile:
+        return
+    try:
+        fd = os.open(options.cidfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError as failure:
+        raise JubakoError.from_os_error(
+            "write --cidfile", options.cidfile, failure, "another container may be using it: remove it or give another"
+        ) from failure
+    except OSError as failure:
+        raise JubakoError.from_os_error("write --cidfile", options.cidfile, failure) from failure
+    os.write(fd, identifier.encode())
+    os.close(fd)
+
+
+def _remove_id_file(options: RunOptions) -> None:
+    if options.cidfile:
+        try:
+            os.unlink(options.cidfile)
+        except FileNotFoundError:
+            return
+
+
+def _refuse_resources() -> None:
+    raise JubakoError(
+        "limit the container's resources",
+        reason="limits by control group are not supported yet",
+        hint="--ulimit limits each process; --best-effort runs without the limits",
+    )
+
+

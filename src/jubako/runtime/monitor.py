@@ -1,0 +1,365 @@
+"""The supervisor's life once the program runs: streams, log, signals, clients, and the end.
+
+One poll(2) loop in a small process that is PID 1 of the outer PID namespace. It listens at the container's control socket;
+who may connect is decided by the directory's mode (0700). Nothing in it waits for a client.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+import _signal
+
+from jubako.linux import scm, tty
+from jubako.linux.clone import FLAGS, open_namespace
+from jubako.linux.descriptors import close_all_but
+from jubako.linux.pidfd import send_signal
+from jubako.plan.step import RUNTIME
+from jubako.record import record
+from jubako.runtime.applier import Applier
+from jubako.runtime.logfile import LogFile
+from jubako.runtime.messages import (
+    Attach,
+    Attached,
+    Detach,
+    Exited,
+    GiveNamespaces,
+    Message,
+    Namespaces,
+    Resize,
+    Signal,
+    Started,
+    receive,
+    send,
+)
+from jubako.runtime.streams import STDERR, STDOUT, Input, Sink, Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTROL = "control"
+SIGKILL = 9
+_IGNORED = (1, 2, 3, 13, 15, 18, 20, 21, 22, 10, 12, 14)
+
+
+@record
+class Watch:
+    """What the supervisor is told before it starts.
+
+    `directory` holds the control socket; `log` is the log's path or empty. Of the descriptors, -1 is none:
+    `stdout` and `stderr` are the read ends of the container's pipes, `stdin` the write end of its input; `out`
+    and `err` are where output goes besides the log (the caller's own), `feed` is where input comes from.
+    """
+
+    directory: str
+    log: str = ""
+    log_limit: int = 0
+    detached: bool = False
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
+    out: int = -1
+    err: int = -1
+    feed: int = -1
+    timeout: int = 0
+
+
+class Monitor:
+    """The loop and what it holds. `started` and `ended` are the engine's: they write the state."""
+
+    def __init__(
+        self, applier: Applier, watch: Watch, started: Callable[[int, int], None], ended: Callable[[int], None]
+    ) -> None:
+        self.applier = applier
+        self.watch = watch
+        self.started = started
+        self.ended = ended
+        self.owner: scm.Socket | None = applier.links.get(RUNTIME)
+        self.clients: dict[int, scm.Socket] = {}
+        self.sources: dict[int, Source] = {}
+        self.input: Input | None = None
+        self.poller = select.poll()
+        self.namespaces: tuple[str, tuple[int, ...]] = ("", ())
+
+    def run(self) -> int:
+        """Supervise until the container's first process ends; the exit code as shells count it."""
+        for number in _IGNORED:
+            _signal.signal(number, _signal.SIG_IGN)
+        self._let_go()
+        listener = scm.listen(self.watch.directory, CONTROL)
+        self._hold_namespaces()
+        self.applier.wait_for_exec()
+        slots = self.applier.slots
+        self.started(slots["init_pid"], os.getpid())
+        self._open_streams()
+        if self.owner is not None:
+            send(self.owner, Started(slots["init_pid"]))
+            if self.watch.detached:
+                self.owner.close()
+                self.owner = None
+        code = self._loop(listener, slots["init_pidfd"], slots["init_child"])
+        listener.close()
+        self._drain_all()
+        self.ended(code)
+        self._tell_all(Exited(code))
+        return code
+
+    def _let_go(self) -> None:
+        """Close what was inherited and is not this process's business: the caller's locks and ends of pipes."""
+        watch, slots = self.watch, self.applier.slots
+        keep = [0, 1, 2, watch.stdin, watch.stdout, watch.stderr, watch.out, watch.err, watch.feed]
+        keep += [slots["init_pidfd"], slots.values.get("master", -1)]
+        keep += [link.fileno() for link in self.applier.links.values()]
+        close_all_but(tuple(fd for fd in keep if fd >= 0))
+        if watch.detached:
+            leave_terminal()
+
+    def _hold_namespaces(self) -> None:
+        """Keep the namespaces by descriptor: once PID 1 is hidden (--init), /proc does not give them any more."""
+        pid = self.applier.slots["init_pid"]
+        kinds, descriptors = [], []
+        for kind in FLAGS:
+            try:
+                descriptors.append(open_namespace(pid, kind))
+            except (FileNotFoundError, PermissionError):
+                continue
+            kinds.append(kind)
+        self.namespaces = (",".join(kinds), tuple(descriptors))
+
+    def _open_streams(self) -> None:
+        log = LogFile(self.watch.log, self.watch.log_limit).write if self.watch.log else None
+        master = self.applier.slots.values.get("master", -1)
+        if master >= 0:
+            self._add_source(Source(master, STDOUT, log), self.watch.out)
+            self.input = Input(os.dup(master))
+        else:
+            if self.watch.stdout >= 0:
+                self._add_source(Source(self.watch.stdout, STDOUT, log), self.watch.out)
+            if self.watch.stderr >= 0:
+                self._add_source(Source(self.watch.stderr, STDERR, log), self.watch.err)
+            if self.watch.stdin >= 0:
+                self.input = Input(self.watch.stdin)
+        if self.input is not None and self.watch.feed >= 0:
+            os.set_blocking(self.watch.feed, False)
+            self.input.clients.append(self.watch.feed)
+
+    def _add_source(self, source: Source, sink: int) -> None:
+        self.sources[source.fd] = source
+        if sink >= 0:
+            source.sinks.append(Sink(sink, owned=True))
+
+    def _loop(self, listener: scm.Socket, pidfd: int, pid: int) -> int:
+        import time
+
+        deadline = time.monotonic() + self.watch.timeout if self.watch.timeout else None
+        while True:
+            self._register(listener, pidfd)
+            wait = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+            ready = dict(self.poller.poll(wait))
+            if deadline is not None and time.monotonic() >= deadline:
+                self._signal(SIGKILL)
+                deadline = None
+            self._move_output(ready)
+            self._move_input(ready)
+            if listener.fileno() in ready:
+                client = scm.accept(listener)
+                self.clients[client.fileno()] = client
+            for fd in [fd for fd in self.clients if fd in ready]:
+                self._serve(self.clients[fd])
+            if self.owner is not None and self.owner.fileno() in ready:
+                self._hear_owner()
+            if pidfd in ready:
+                self._drain_sources()
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                self.applier.slots.values.pop("init_child", None)
+                return 128 - code if code < 0 else code
+            self._reap(pid)
+
+    def _register(self, listener: scm.Socket, pidfd: int) -> None:
+        """What to wait for in this round; few descriptors, so they are simply listed anew."""
+        self.poller = select.poll()
+        watch = self.poller.register
+        watch(listener.fileno(), select.POLLIN)
+        watch(pidfd, select.POLLIN)
+        for client in self.clients.values():
+            watch(client.fileno(), select.POLLIN)
+        if self.owner is not None:
+            watch(self.owner.fileno(), select.POLLIN)
+        for source in self.sources.values():
+            if source.stalled:
+                for sink in source.sinks:
+                    if sink.pending:
+                        watch(sink.fd, select.POLLOUT)
+            else:
+                watch(source.fd, select.POLLIN)
+        if self.input is not None:
+            if self.input.pending:
+                watch(self.input.fd, select.POLLOUT)
+            else:
+                for fd in self.input.clients:
+                    watch(fd, select.POLLIN)
+
+    def _move_output(self, ready: dict[int, int]) -> None:
+        for fd, source in list(self.sources.items()):
+            if source.stalled:
+                if any(sink.fd in ready for sink in source.sinks):
+                    source.sinks = [s for s in source.sinks if not (s.pending and s.fd in ready) or s.drain()]
+            elif fd in ready and source.pump() < 0:
+                source.close()
+                del self.sources[fd]
+
+    def _move_input(self, ready: dict[int, int]) -> None:
+        feed = self.input
+        if feed is None:
+            return
+        if feed.pending:
+            if feed.fd in ready and not feed.drain():
+                self._close_input()
+            return
+        for client in [client for client in feed.clients if client in ready]:
+            if not feed.take(client):
+                os.close(client)
+                feed.clients.remove(client)
+                if client == self.watch.feed and "master" not in self.applier.slots:
+                    self._close_input()  # the caller's end of file is the program's
+                    return
+
+    def _close_input(self) -> None:
+        if self.input is None:
+            return
+        for client in self.input.clients:
+            os.close(client)
+        os.close(self.input.fd)
+        self.input = None
+
+    def _serve(self, client: scm.Socket) -> None:
+        try:
+            message, descriptors = receive(client)
+        except (OSError, ValueError):
+            message, descriptors = None, ()
+        for fd in descriptors:
+            os.close(fd)
+        if message is None:
+            del self.clients[client.fileno()]
+            client.close()
+            return
+        try:
+            self._answer(client, message)
+        except OSError:
+            return  # the client is gone: the next round sees its end
+
+    def _answer(self, client: scm.Socket, message: Message) -> None:
+        if isinstance(message, GiveNamespaces):
+            kinds, descriptors = self.namespaces
+            send(client, Namespaces(kinds), (*descriptors, self.applier.slots["init_pidfd"]))
+        elif isinstance(message, Attach):
+            self._attach(client, message.stdin != 0)
+        elif isinstance(message, Signal | Resize):
+            self._act(message)
+
+    def _attach(self, client: scm.Socket, wants_input: bool) -> None:
+        theirs: list[int] = []
+        for kind in (STDOUT, STDERR):
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            theirs.append(reader)
+            sources = [source for source in self.sources.values() if source.kind == kind]
+            if sources:
+                sources[0].sinks.append(Sink(writer, owned=True))
+            else:
+                os.close(writer)
+        if wants_input and self.input is not None:
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            self.input.clients.append(reader)
+            theirs.append(writer)
+        send(client, Attached(int("master" in self.applier.slots)), tuple(theirs))
+        for fd in theirs:
+            os.close(fd)
+
+    def _hear_owner(self) -> None:
+        owner = self.owner
+        assert owner is not None
+        try:
+            message, _descriptors = receive(owner)
+        except (OSError, ValueError):
+            message = None
+        if message is None:  # the caller was killed: its container does not outlive it
+            owner.close()
+            self.owner = None
+            self._signal(SIGKILL)
+        elif isinstance(message, Detach):
+            owner.close()
+            self.owner = None
+            for source in self.sources.values():
+                for sink in source.sinks:
+                    sink.close()
+                source.sinks = []
+            os.setsid()
+            _stand_back()
+        else:
+            self._act(message)
+
+    def _act(self, message: Message) -> None:
+        if isinstance(message, Signal):
+            self._signal(message.number)
+        elif isinstance(message, Resize):
+            master = self.applier.slots.values.get("master", -1)
+            if master >= 0:
+                tty.set_window_size(master, message.rows, message.columns)
+
+    def _signal(self, number: int) -> None:
+        try:
+            send_signal(self.applier.slots["init_pidfd"], number)
+        except OSError:
+            return  # it has ended meanwhile, or the number is none
+
+    def _reap(self, pid: int) -> None:
+        """Helpers and what they left behind end here too: this is PID 1 of the outer PID namespace."""
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid == pid:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+    def _drain_sources(self) -> None:
+        """What the container wrote last; nobody can write any more, or (a shared PID namespace) nobody is waited for."""
+        for source in self.sources.values():
+            while source.pump() > 0:
+                pass
+
+    def _drain_all(self) -> None:
+        for source in self.sources.values():
+            for sink in source.sinks:
+                while sink.pending:
+                    poller = select.poll()
+                    poller.register(sink.fd, select.POLLOUT)
+                    if not poller.poll(2000 if self.owner is None else None) or not sink.drain():
+                        break
+            source.close()
+        self.sources = {}
+
+    def _tell_all(self, message: Message) -> None:
+        for client in (self.owner, *self.clients.values()):
+            if client is not None:
+                try:
+                    send(client, message)
+                except OSError:
+                    continue
+
+
+def _stand_back() -> None:
+    """Let go of the caller's standard streams and directory."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+    os.chdir("/")
+
+
+def leave_terminal() -> None:
+    """Become a process of its own, away from the caller's terminal: the first thing a detached supervisor does."""
+    os.setsid()
+    _stand_back()
