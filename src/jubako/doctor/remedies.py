@@ -78,7 +78,7 @@ def apparmor(host: Host) -> str:
         "# Give the right to jubako's own copy of the interpreter only. A profile for /usr/bin/python3 would\n"
         "# hand it to every Python script on the machine.\n"
         f"{sudo}python3 -m venv --copies /opt/jubako\n"
-        f"{sudo}/opt/jubako/bin/pip install jubako\n"
+        f"{sudo}/opt/jubako/bin/pip install jubako   # or the path of a clone or a wheel\n"
         f"{sudo}tee /etc/apparmor.d/jubako <<'EOF'\n{APPARMOR_PROFILE}EOF\n"
         f"{sudo}apparmor_parser -r /etc/apparmor.d/jubako\n"
         f"{sudo}ln -sf /opt/jubako/bin/jubako /usr/local/bin/jubako\n"
