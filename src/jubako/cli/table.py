@@ -28,6 +28,8 @@ _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This 
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
+    "create": Entry("create", "make a container without starting it", _RUN),
+    "ps": Entry("ps", "list containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
     "images": Entry("images", "list images", _IMAGES),
     "load": Entry("load", "bring images in from an archive", _IMAGES),
@@ -50,7 +52,14 @@ ALIASES: dict[str, str] = {}
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
-    "container": {"run": "run", "rename": "rename"},
+    "container": {
+        "ls": "ps",
+        "list": "ps",
+        "ps": "ps",
+        "run": "run",
+        "create": "create",
+        "rename": "rename",
+    },
     "image": {
         "ls": "images",
         "list": "images",
