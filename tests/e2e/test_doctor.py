@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+import pytest
+
 from world.command import Command
 
 
@@ -65,3 +67,44 @@ def test_info_names_each_choice_with_its_reason(jubako: Command) -> None:
     for choice in ("ids", "storage", "network", "cgroups", "seccomp"):
         assert answer[choice]["name"], choice
         assert answer[choice]["why"], choice
+
+
+def test_user_namespaces_that_are_switched_off_are_a_problem_with_the_settings_name(jubako: Command) -> None:
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    inside = Command(jubako.account, jubako.cwd, ("unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"))
+    result = inside("doctor", "--json")
+    assert result.exit_code == 1
+    assert result.json["can_run"] is False
+    found = finding(inside, "user namespaces")
+    assert found["status"] == "problem"
+    assert "user.max_user_namespaces = 0" in str(found["evidence"])
+    assert "sysctl -w user.max_user_namespaces=" in str(found["remedy"])
+
+
+@pytest.mark.root
+def test_a_covered_proc_as_in_a_docker_container_is_a_problem_with_dockers_flags(jubako_as_account: Command) -> None:
+    script = 'mount -t tmpfs covered /proc/fs; exec "$@"'
+    inside = Command(
+        jubako_as_account.account,
+        jubako_as_account.cwd,
+        ("unshare", "--mount", "sh", "-c", script, "sh", *jubako_as_account.prefix),
+    )
+    found = finding(inside, "a new /proc")
+    assert found["status"] == "problem"
+    assert "/proc/fs" in str(found["evidence"])
+    assert "systempaths=unconfined" in str(found["remedy"])
+
+
+@pytest.mark.root
+def test_a_newuidmap_without_its_bit_is_found_and_the_map_becomes_a_single_id(jubako_as_account: Command) -> None:
+    script = 'mount -t tmpfs -o mode=755 t /mnt && cp /usr/bin/newuidmap /mnt && chmod 755 /mnt/newuidmap && \
+        mount --bind /mnt/newuidmap /usr/bin/newuidmap && exec "$@"'
+    inside = Command(
+        jubako_as_account.account,
+        jubako_as_account.cwd,
+        ("unshare", "--mount", "sh", "-c", script, "sh", *jubako_as_account.prefix),
+    )
+    found = finding(inside, "newuidmap")
+    assert found["status"] == "warning"
+    assert "chmod u+s /usr/bin/newuidmap" in str(found["remedy"])
+    assert "single id" in str(finding(inside, "id map")["summary"])

@@ -1,4 +1,4 @@
-"""A machine on paper: a small tree of files in which all is well, to be spoilt in one place; and the remedies for it."""
+"""A machine on paper: a small tree of files in which all is well, to be spoilt in one place; and its remedies."""
 
 from __future__ import annotations
 
