@@ -41,6 +41,7 @@ COMMANDS: dict[str, Entry] = {
     "image prune": Entry("image_prune", "remove images without a name, and layers that nothing needs", _IMAGES),
     "doctor": Entry("doctor", "find out what this machine can and cannot do for containers", _MACHINE),
     "info": Entry("info", "tell what was chosen on this machine, and why", _MACHINE),
+    "system shutdown": Entry("system_shutdown", "end the process that keeps this user's base user namespace", _MACHINE),
     "completion": Entry("completion", "print the completion script for a shell", _MACHINE),
     "version": Entry("version", "print the versions of jubako, Python and the kernel", _MACHINE),
     "help": Entry("help", "print the manual of a command", _MACHINE),
@@ -60,6 +61,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "create": "create",
         "rename": "rename",
     },
+    "system": {"info": "info", "shutdown": "system shutdown"},
     "image": {
         "ls": "images",
         "list": "images",
@@ -77,6 +79,7 @@ NOUNS: dict[str, dict[str, str]] = {
 NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
     "image": "images",
+    "system": "this user's jubako as a whole",
 }
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_help_lists_every_visible_command(argv, capsys):
     assert main.main(argv) == 0
     shown = capsys.readouterr().out
     for name, entry in table.COMMANDS.items():
-        assert (f"\n    {name} " in shown) is not entry.hidden
+        assert bool(re.search(rf"^    {name}( |$)", shown, re.MULTILINE)) is not entry.hidden
 
 
 def test_an_unknown_command_is_refused_with_the_nearest_name(capsys):
