@@ -7,7 +7,6 @@ streams are handed over as they are and which are relayed is decided here, in on
 from __future__ import annotations
 
 import os
-import stat
 import time
 
 from jubako.engine import store
@@ -17,7 +16,8 @@ from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
 from jubako.engine.files import write_files
 from jubako.engine.prepare import Prepared, prepare
 from jubako.engine.remove import remove_directories
-from jubako.errors import JubakoError, UsageError
+from jubako.engine.streams import StreamRequest, Streams
+from jubako.errors import JubakoError
 from jubako.ids.base import BaseIds
 from jubako.ids.mapping import ContainerIds
 from jubako.linux import scm
@@ -27,7 +27,7 @@ from jubako.plan.step import Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.base import boot_id
-from jubako.runtime.caller import DETACHED, LOST, Caller, Relay, parse_detach_keys
+from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
 from jubako.runtime.messages import GiveNamespaces, Namespaces, receive, send
 from jubako.runtime.monitor import CONTROL, Monitor, Watch
 from jubako.spec import load as load_spec
@@ -35,8 +35,6 @@ from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from jubako.image.model import Image
 
 
@@ -119,13 +117,10 @@ class _Launch:
         self.directory = container.directory
         self.run_directory = store.run_directory(paths, container.id)
         self.slots = Slots({"base": basis.fd} if basis.fd >= 0 else {})
-        self.ours: list[int] = []
-        self.theirs: list[int] = []
+        self.streams: Streams | None = None
+        self.joined: list[int] = []
         self.group = ""
-        document = container.document
-        self.terminal = request.spec.process.terminal
-        self.logged = bool(document["log"])
-        self.remove = bool(document["rm"])
+        self.remove = bool(container.document["rm"])
 
     def run(self) -> int:
         try:
@@ -135,7 +130,6 @@ class _Launch:
             raise
 
     def _run(self) -> int:
-        self._check_streams()
         spec = self.request.spec
         mode = 0o711 if os.geteuid() == 0 else 0o700
         make_directory(self.run_directory, mode)
@@ -145,19 +139,43 @@ class _Launch:
         self.request = Request(spec, self.request.extras)
         if self.request.extras.cgroups:
             self.group = make_group(self.container.id, self.request.extras.cgroup_parent)
-        watch, relay, streams = self._plan_streams()
+        streams = self._open_streams()
         prepared = prepare(
             self.paths, self.basis.ids, self.request, image=self.image, directory=self.directory, files=files,
-            streams=streams, cgroup=self.group, ids=self._allocated(),
+            streams=streams.names, cgroup=self.group, ids=self._allocated(),
         )  # fmt: skip
         self._warn(prepared)
         self._make_layer(prepared)
+        watch = streams.watched(self.run_directory, self.request.extras.timeout)
         applier = Applier(prepared.plan, self.slots, afterlife=lambda applier: self._supervise(applier, watch))
         applier.run()
-        for fd in self.theirs:
+        self._close_theirs()
+        return self._watch(applier, streams.relayed())
+
+    def _open_streams(self) -> Streams:
+        document, start = self.container.document, self.start
+        self.streams = Streams(
+            StreamRequest(
+                terminal=self.request.spec.process.terminal,
+                detach=start.detach,
+                open_input=bool(document["interactive"]),
+                send_input=start.interactive,
+                show_output=start.output,
+                log=self.directory + "/log" if document["log"] else "",
+                log_limit=int(document.get("log_limit", 0)),
+                detach_keys=start.detach_keys,
+                sig_proxy=start.sig_proxy,
+            ),
+            self.slots,
+        )
+        return self.streams
+
+    def _close_theirs(self) -> None:
+        if self.streams is not None:
+            self.streams.close_theirs()
+        for fd in self.joined:
             os.close(fd)
-        self.theirs = []
-        return self._watch(applier, relay)
+        self.joined = []
 
     def _watch(self, applier: Applier, relay: Relay) -> int:
         link = applier.links["supervisor"]
@@ -185,8 +203,8 @@ class _Launch:
 
     def _supervise(self, applier: Applier, watch: Watch) -> int:
         """The supervisor's part; runs in its process."""
-        for fd in self.ours:
-            os.close(fd)
+        if self.streams is not None:
+            self.streams.close_ours()
         return Monitor(applier, watch, self._started, self._ended).run()
 
     def _started(self, pid: int, _me: int) -> None:
@@ -207,104 +225,12 @@ class _Launch:
         store.write_state(self.directory, ended)
         _remove_run_directory(self.run_directory)
 
-    # --- streams
-
-    def _check_streams(self) -> None:
-        for number, name in enumerate(("input", "output", "error")):
-            try:
-                mode = os.fstat(number).st_mode
-            except OSError:
-                os.open("/dev/null", os.O_RDWR)  # a closed standard stream: the number must not become something else
-                continue
-            if stat.S_ISDIR(mode):
-                raise UsageError(
-                    f"use standard {name}", f"(descriptor {number})", reason="it is a directory",
-                    hint="a program inside could list the host through it: give a file, a pipe or /dev/null",
-                )  # fmt: skip
-
-    def _plan_streams(self) -> tuple[Watch, Relay, tuple[str, str, str] | tuple[()]]:
-        start, document = self.start, self.container.document
-        base: dict[str, Any] = {
-            "directory": self.run_directory,
-            "log": self.directory + "/log" if self.logged else "",
-            "log_limit": int(document.get("log_limit", 0)),
-            "detached": start.detach,
-            "timeout": self.request.extras.timeout,
-        }
-        if self.terminal:
-            return self._terminal_streams(base)
-        relay: dict[str, Any] = {}
-        names = ("stdin", "stdout", "stderr")
-        self.slots["stdin"] = self._input(base, relay)
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            self.slots[name] = self._output(number, name, base, relay)
-        return Watch(**base), Relay(forward_signals=start.sig_proxy, **relay), names
-
-    def _input(self, watch: dict[str, Any], relay: dict[str, Any]) -> int:
-        open_stdin = bool(self.container.document["interactive"])
-        if not open_stdin or (not self.start.interactive and not self.start.detach):
-            fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            self.theirs.append(fd)
-            return fd
-        if self.start.detach:
-            reader, writer = self._pipe()
-            self.theirs += [reader, writer]
-            watch["stdin"] = writer
-            return reader
-        if os.isatty(0):
-            reader, writer = self._pipe()
-            self.theirs.append(reader)
-            self.ours.append(writer)
-            os.set_blocking(writer, False)
-            relay["input"] = writer
-            return reader
-        return 0
-
-    def _output(self, number: int, name: str, watch: dict[str, Any], relay: dict[str, Any]) -> int:
-        detached = self.start.detach
-        if not self.logged and not detached and not os.isatty(number):
-            return number
-        reader, writer = self._pipe()
-        self.theirs.append(writer)
-        if not self.logged and not detached:
-            self.ours.append(reader)
-            relay["output" if number == 1 else "error"] = reader
-            return writer
-        self.theirs.append(reader)
-        watch[name] = reader
-        if not detached and self.start.output:
-            copy = os.dup(number)
-            self.theirs.append(copy)
-            watch["out" if number == 1 else "err"] = copy
-        return writer
-
-    def _terminal_streams(self, watch: dict[str, Any]) -> tuple[Watch, Relay, tuple[()]]:
-        if self.start.detach:
-            return Watch(**watch), Relay(), ()
-        reader, writer = self._pipe()
-        self.ours.append(reader)
-        self.theirs.append(writer)
-        relay: dict[str, Any] = {"output": reader}
-        watch["out"] = writer
-        if self.start.interactive:
-            reader, writer = self._pipe()
-            self.theirs.append(reader)
-            self.ours.append(writer)
-            os.set_blocking(writer, False)
-            watch["feed"] = reader
-            relay["input"] = writer
-        keys = parse_detach_keys(self.start.detach_keys)
-        return Watch(**watch), Relay(terminal=True, detach_keys=keys, forward_signals=self.start.sig_proxy, **relay), ()
-
-    def _pipe(self) -> tuple[int, int]:
-        return os.pipe2(os.O_CLOEXEC)
-
     # --- namespaces of others
 
     def _join_containers(self, spec: Spec) -> Spec:
         for join in self.request.extras.joins:
             self.slots[f"ns:{join.type}"] = container_namespace(self.paths, join.container, join.type)
-            self.theirs.append(self.slots[f"ns:{join.type}"])
+            self.joined.append(self.slots[f"ns:{join.type}"])
             spec = _with_namespace(spec, join.type, f"container:{join.container}")
         return spec
 
@@ -318,7 +244,7 @@ class _Launch:
                     raise JubakoError.from_os_error(
                         f"open the {namespace.type} namespace", namespace.path, failure
                     ) from failure
-                self.theirs.append(self.slots[slot])
+                self.joined.append(self.slots[slot])
         return spec
 
     # --- the writable layer, ids, warnings
@@ -343,11 +269,12 @@ class _Launch:
             os.write(2, f"jubako: warning: {warning}\n".encode())
 
     def _undo(self, failure: BaseException) -> None:
-        for fd in (*self.ours, *self.theirs):
-            try:
-                os.close(fd)
-            except OSError:
-                continue
+        try:
+            self._close_theirs()
+            if self.streams is not None:
+                self.streams.close_ours()
+        except OSError:
+            pass
         remove_group(self.group)
         _remove_run_directory(self.run_directory)
 
