@@ -7,6 +7,8 @@ packet socket; when the caller's end is closed, in whatever way, the launcher en
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
 import sys
@@ -15,7 +17,7 @@ from _thread import allocate_lock
 from jubako.errors import JubakoError
 from jubako.linux import scm
 from jubako.runtime.messages import Exited, Signal, Started, decode, encode
-from jubako.runtime.requests import Request, decode_refusal, send_request
+from jubako.runtime.requests import PROCESS, READY, Request, decode_refusal, send_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 PROGRAM = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/sandbox/launcher_main.py"
 CHANNEL = 3
 """The number that the launcher's end of the socket has in the launcher."""
-READY, PROCESS = b"ready", b"process"
 
 # What decides where jubako keeps things, and how newuidmap is found; nothing else of the caller's is the launcher's.
 _VARIABLES = (
@@ -61,8 +62,11 @@ class Launcher:
             ours, theirs = scm.pair()
             try:
                 send_request(socket, request, (theirs.fileno(), *streams))
-            except (BrokenPipeError, ConnectionResetError) as failure:  # it was killed: there is nothing to lose, so again
+            except OSError as failure:
                 ours.close()
+                if failure.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ENOTCONN):
+                    raise JubakoError.from_os_error("ask the launcher", "", failure) from failure
+                # It was killed and this request never left, so another one can have it.
                 self._discard(socket)
                 if attempt == 2:
                     raise _gone() from failure
@@ -75,11 +79,17 @@ class Launcher:
             return Running(ours)
         raise _gone()
 
+    def start(self) -> None:
+        """Start the launcher now, so that what prevents it is known, and the first container does not wait for it."""
+        self._connected()
+
     def close(self) -> None:
         """End the launcher and all of its containers, and wait until they are gone."""
         with self._lock:
             self._closed = True
             self._end()
+        if self in _launchers:
+            _launchers.remove(self)
 
     def forget(self) -> None:
         """Let go of a launcher that belongs to the process this one was forked from."""
@@ -143,6 +153,8 @@ class Running:
         self._answers = answers
         self._code: int | None = None
         self.started = False
+        self.pid = 0
+        """The first process as the host counts it, once it is `started` (and that was to be announced)."""
 
     def fileno(self) -> int:
         """Readable when there is an answer to `receive`."""
@@ -168,10 +180,15 @@ class Running:
             raise refusal.error()
         message = decode(packet)
         if isinstance(message, Started):
-            self.started = True
+            self.started, self.pid = True, message.pid
         elif isinstance(message, Exited):
             self._code = message.code
         return self._code
+
+    def wait_until_started(self) -> None:
+        """Wait until the program runs (or has run already). Raises as `receive` does."""
+        while not self.started and self.receive() is None:
+            continue
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's first process; nothing happens if it has ended."""
@@ -229,13 +246,14 @@ def find_interpreter() -> str:
 def _spawn(interpreter: str, channel: Socket, said: int) -> int:
     options = ["-I", "-S", "-B"] if sys.dont_write_bytecode else ["-I", "-S"]
     error = 2 if os.environ.get("JUBAKO_DEBUG") and _is_open(2) else said
-    actions = [
-        # Above the numbers that are overwritten first, should the socket happen to have one of them.
-        (os.POSIX_SPAWN_DUP2, error, 2),
-        (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL),
+    # Above the numbers that are about to be overwritten: a caller may have closed its own standard streams.
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, CHANNEL + 1) for fd in (channel.fileno(), error)]
+    actions = (
+        (os.POSIX_SPAWN_DUP2, copies[0], CHANNEL),
+        (os.POSIX_SPAWN_DUP2, copies[1], 2),
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
         (os.POSIX_SPAWN_DUP2, 0, 1),
-    ]
+    )
     try:
         return os.posix_spawn(
             interpreter, [interpreter, *options, PROGRAM], _environment(os.environ),
@@ -243,6 +261,9 @@ def _spawn(interpreter: str, channel: Socket, said: int) -> int:
         )  # fmt: skip
     except OSError as failure:
         raise JubakoError.from_os_error("start the launcher", interpreter, failure) from failure
+    finally:
+        for fd in copies:
+            os.close(fd)
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -330,13 +351,16 @@ def _wait_for_child(pid: int) -> None:
 
 
 _launchers: list[Launcher] = []
+_hooked = False
 
 
 def _remember(launcher: Launcher) -> None:
     """Note a launcher that runs, so that it can be let go of after a fork and ended at exit."""
-    if not _launchers:
+    global _hooked
+    if not _hooked:
         import atexit
 
+        _hooked = True
         os.register_at_fork(after_in_child=_forget_all)
         atexit.register(_close_all)
     if launcher not in _launchers:
@@ -349,5 +373,5 @@ def _forget_all() -> None:
 
 
 def _close_all() -> None:
-    for launcher in _launchers:
+    for launcher in tuple(_launchers):
         launcher.close()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jubako.linux.scm import Socket
 
 LARGEST_PACKET = 1 << 16
+READY, PROCESS = b"ready", b"process"
+"""What a launcher says before it serves: that it does, and (with a pidfd) which process it is."""
 _RUN, _LARGE = b"run", b"large"
 
 

@@ -38,8 +38,8 @@ _HARMLESS = (CloneInit, WriteIdMaps, JoinCgroup)
 
 @record
 class Job:
-    """What a request becomes: the plan, what is in the slots before it starts (beside the streams), whether it wants
-    a supervisor of its own (see `needs_supervisor`), and what is to be done when the container has ended."""
+    """What a request becomes: the plan, the descriptors in the slots before it starts (beside the streams; closed once
+    it has), whether it wants a supervisor of its own (see `needs_supervisor`), and what is to be done at its end."""
 
     plan: Plan
     given: dict[str, int]
@@ -50,14 +50,14 @@ class Job:
 class _Running:
     """A container of this launcher, until its first process is reaped and the caller knows."""
 
-    __slots__ = ("announce", "answers", "job", "link", "pid", "pidfd", "refusal")
+    __slots__ = ("announce", "answers", "host_pid", "job", "link", "pid", "pidfd", "refusal")
 
     def __init__(self, job: Job, answers: Socket, *, announce: bool) -> None:
         self.job = job
         self.answers: Socket | None = answers
         self.announce = announce
         self.link: Socket | None = None
-        self.pid = 0
+        self.pid = self.host_pid = 0
         self.pidfd = -1
         self.refusal: JubakoError | None = None
 
@@ -110,8 +110,10 @@ class Server:
             return
         answers = scm.Socket(fileno=descriptors[0])
         streams = descriptors[1:]
+        given: list[int] = []
         try:
             job = self._prepare(request)
+            given.extend(job.given.values())
             running = _Running(job, answers, announce=request.announce)
             slots = Slots({**job.given, **dict(zip(STREAMS, streams, strict=True))})
             if job.supervised:
@@ -128,7 +130,7 @@ class Server:
             answers.close()
             return
         finally:
-            for fd in streams:
+            for fd in (*streams, *given):
                 os.close(fd)
         self._watch_running(running)
 
@@ -136,7 +138,7 @@ class Server:
         applier = Applier(job.plan, slots, ROLES)
         applier.run()
         running.link = applier.links[INIT]
-        running.pid = slots["init_child"]
+        running.pid, running.host_pid = slots["init_child"], slots["init_pid"]
         running.pidfd = slots["init_pidfd"]
 
     def _fork_supervisor(self, running: _Running, job: Job, slots: Slots) -> None:
@@ -169,7 +171,7 @@ class Server:
             return
         if running.announce and running.answers is not None and running.refusal is None:
             running.announce = False
-            _answer(running.answers, encode(Started(0)))
+            _answer(running.answers, packet or encode(Started(running.host_pid)))
         if not packet:
             self._drop_link(running)
 
@@ -244,7 +246,7 @@ def _supervise(job: Job, slots: Slots, ours: Socket, parent: Socket) -> None:
             applier.run()
             applier.wait_for_exec()
             close_all_but((0, 1, 2, parent.fileno(), slots["init_pidfd"]))
-            _answer(parent, encode(Started(0)))
+            _answer(parent, encode(Started(slots["init_pid"])))
             code = _wait_for(slots["init_child"], slots["init_pidfd"], parent)
         except JubakoError as failure:
             _answer(parent, encode(Failed.of(failure, failure.step[0] if failure.step else 0)))

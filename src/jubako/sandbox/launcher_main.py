@@ -1,0 +1,97 @@
+"""The launcher's program: `python -I -S .../launcher_main.py`, with the caller's socket as descriptor 3.
+
+It enters the user's base user namespace once (the host's root has no need to), becomes PID 1 of an outer PID namespace, so
+that whatever happens to it ends its containers, takes a mount namespace of its own, and serves. All modules are loaded
+before the first container is forked.
+"""
+
+import os
+import sys
+
+CHANNEL = 3
+
+
+def main() -> None:
+    """Come up and serve; what prevents it is told to the caller."""
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from jubako.errors import JubakoError
+    from jubako.linux.scm import Socket
+    from jubako.runtime.requests import Refused, encode_refusal
+
+    os.set_inheritable(CHANNEL, False)
+    channel = Socket(fileno=CHANNEL)
+    try:
+        _come_up(channel)
+    except JubakoError as failure:
+        channel.send(encode_refusal(Refused.of(failure)))
+    except OSError as failure:
+        error = JubakoError.from_os_error("start the launcher", str(failure.filename or ""), failure)
+        channel.send(encode_refusal(Refused.of(error)))
+
+
+def _come_up(channel):  # type: ignore[no-untyped-def]
+    from jubako.engine.launch import open_basis
+    from jubako.linux import clone, scm
+    from jubako.paths import find_paths, make_run_directories
+    from jubako.plan.steps.namespaces import join_user_namespace
+    from jubako.runtime.base import become_root
+    from jubako.runtime.facts import is_interpreter_writable
+    from jubako.runtime.requests import PROCESS
+    from jubako.sandbox.jobs import Jobs
+
+    os.chdir("/")
+    os.umask(0o022)
+    caller = _open_caller()
+    paths = find_paths()
+    make_run_directories(paths)
+    basis = open_basis(paths)
+    jobs = Jobs(paths, basis.ids, interpreter_writable=is_interpreter_writable())
+    if basis.fd >= 0:
+        join_user_namespace(basis.fd)
+        become_root(basis.ids)
+        os.close(basis.fd)
+    pid, pidfd = clone.clone(clone.CLONE_NEWPID | clone.CLONE_NEWNS)
+    if pid:
+        scm.send(channel, PROCESS, (pidfd,))
+        return
+    try:
+        _serve(channel, caller, jobs)
+    finally:
+        os._exit(1)
+
+
+def _serve(channel, caller, jobs):  # type: ignore[no-untyped-def]
+    """The launcher proper: PID 1 of the outer PID namespace. Never returns."""
+    import gc
+
+    from jubako.errors import JubakoError
+    from jubako.linux.prctl import set_name
+    from jubako.runtime.requests import READY, Refused, encode_refusal
+    from jubako.runtime.server import Server
+
+    try:
+        set_name("jubako-launcher")
+        jobs.make_room()
+    except OSError as failure:
+        error = JubakoError.from_os_error("start the launcher", str(failure.filename or ""), failure)
+        channel.send(encode_refusal(Refused.of(error)))
+        return
+    if not os.environ.get("JUBAKO_DEBUG"):
+        os.dup2(0, 2)
+    gc.disable()
+    gc.freeze()
+    channel.send(READY)
+    Server(channel, caller, jobs.job).serve()
+    os._exit(0)
+
+
+def _open_caller() -> int:
+    """A descriptor that tells when the caller has ended, should a forked copy of it still hold the socket open."""
+    try:
+        return os.pidfd_open(os.getppid())
+    except OSError:
+        return -1
+
+
+if __name__ == "__main__":
+    main()
