@@ -105,6 +105,8 @@ def _write_docker(paths: Paths, chosen: dict[str, list[str]], tar: _Tar) -> None
 
 def _write_oci(paths: Paths, chosen: dict[str, list[str]], tar: _Tar) -> None:
     descriptors: list[dict[str, Any]] = []
+    for directory in ("blobs", "blobs/sha256"):  # without these, skopeo makes them and wants them to be root's
+        tar.add_directory(directory)
     tar.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     for image_id, names in chosen.items():
         config = _config_data(paths, image_id)
@@ -184,6 +186,11 @@ class _Tar:
 
     def add(self, name: str, data: bytes) -> None:
         self.add_stream(name, len(data), iter((data,)))
+
+    def add_directory(self, name: str) -> None:
+        info = tarfile.TarInfo(name)
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        self._put(info.tobuf(tarfile.PAX_FORMAT))
 
     def add_stream(self, name: str, size: int, chunks: Iterator[bytes]) -> None:
         if name in self._added:

@@ -411,4 +411,4 @@ def _times(mtime_ns: int) -> tuple[int, int]:
 
 def _shown(path: bytes) -> str:
     text = os.fsdecode(path)
-    return text[:120] if text.isprintable() else ascii(text)[1:121]
+    return text[:120] if text.isprintable() else ascii(text)[1:-1][:120]
