@@ -29,6 +29,7 @@ _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
     "create": Entry("create", "make a container without starting it", _RUN),
+    "exec": Entry("exec", "run a command in a running container", _RUN),
     "ps": Entry("ps", "list containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
     "images": Entry("images", "list images", _IMAGES),
@@ -59,6 +60,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "ps": "ps",
         "run": "run",
         "create": "create",
+        "exec": "exec",
         "rename": "rename",
     },
     "system": {"info": "info", "shutdown": "system shutdown"},

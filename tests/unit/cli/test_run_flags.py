@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import jubako
+from jubako.cli.commands.exec import COMMAND as EXEC
 from jubako.cli.commands.run import COMMAND
 from jubako.cli.flags import LIST, NUMBER, SWITCH, field_of, parse
+from jubako.cli.main import main
 from jubako.cli.run_flags import CONTAINER_FLAGS, RUN_FLAGS, run_options
+from jubako.engine.exec import ExecOptions
 from jubako.engine.options import RunOptions
 from jubako.errors import UsageError
 
@@ -139,3 +142,23 @@ def test_reading_a_command_line_imports_nothing_heavy():
         env={"PATH": os.environ["PATH"]},
     )
     assert sorted(set(listed.stdout.split()) & set(HEAVY)) == []
+
+
+def test_exec_can_say_all_that_the_engine_can_be_asked():
+    fields = set(ExecOptions.__annotations__) - {"container", "command"}
+    assert {field_of(flag) for flag in EXEC.flags} == fields
+    defaults = ExecOptions("c", ())
+    for flag in EXEC.flags:
+        if flag.default is not None:
+            assert flag.default == getattr(defaults, field_of(flag)), flag.names
+
+
+def test_exec_takes_the_container_then_the_command(monkeypatch):
+    asked = []
+    monkeypatch.setattr("jubako.engine.exec.exec_in_container", lambda options: asked.append(options) or 7)
+    assert main(["exec", "-it", "-e", "A=1", "web", "--", "ls", "-l"]) == 7
+    assert main(["exec", "web", "-x", "--"]) == 7
+    assert asked == [
+        ExecOptions("web", ("ls", "-l"), interactive=True, tty=True, env=("A=1",)),
+        ExecOptions("web", ("-x", "--")),
+    ]
