@@ -7,6 +7,7 @@ account may write.
 from __future__ import annotations
 
 from jubako.doctor.finding import Finding, note, ok, warning
+from jubako.doctor.remedies import around
 from jubako.record import record
 
 TYPE_CHECKING = False
@@ -68,6 +69,11 @@ def hierarchy(host: Host) -> Finding:
 
 
 def _unified(host: Host) -> str:
+    if around(host):
+        return (
+            "# On the machine around this container: boot with the unified hierarchy, see what its own\n"
+            "# `jubako doctor cgroups` says there."
+        )
     if host.exists("/etc/rc.conf") and host.which("rc-service"):
         return (
             f"{host.sudo}sed -i 's/^#*rc_cgroup_mode=.*/rc_cgroup_mode=\"unified\"/' /etc/rc.conf\n"

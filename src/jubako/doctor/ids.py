@@ -27,6 +27,7 @@ ENOUGH = 65536
 _FIRST_FREE = 100000  # SUB_UID_MIN of login.defs(5)
 _LAST = 600100000  # SUB_UID_MAX
 _CAPABILITY = "security.capability"
+_CAP_SYS_ADMIN = 21
 _CAP_SETUID_SETGID = {"newuidmap": 7, "newgidmap": 6}
 
 
@@ -250,11 +251,30 @@ def whole_map(host: Host) -> Finding:
             f"{shown}: {trial}",
             remedy="# Help user namespaces first, see there.",
         )
-    return warning(
+    return problem(
         name,
-        "the ranges cannot be mapped, so containers cannot have more than a single id",
+        "the ids cannot be mapped, so no container can start",
         f"{shown}: {trial}",
-        remedy="# See the findings on newuidmap, newgidmap and no new privileges:\njubako doctor ids security",
+        remedy=_power(host, helpers),
+    )
+
+
+def _power(host: Host, helpers: list[str]) -> str:
+    """What lets newuidmap write: a file capability where the set-uid bit does not carry CAP_SYS_ADMIN.
+
+    Writing a map asks for CAP_SYS_ADMIN in the new namespace (user_namespaces(7)). Its owner has that, and so has root,
+    unless a container around us keeps the capability out of the bounding set: there a helper that becomes root fails,
+    and one that stays the caller and has CAP_SETUID from its file succeeds.
+    """
+    if int(host.status("CapBnd") or "0", 16) >> _CAP_SYS_ADMIN & 1:
+        return "# See the findings on newuidmap, newgidmap and no new privileges:\njubako doctor ids security"
+    uid_helper, gid_helper = helpers
+    return (
+        "# The container around us withholds CAP_SYS_ADMIN, so becoming root does not help these programs;\n"
+        "# a file capability does (in the image, as its root):\n"
+        f"{host.sudo}chmod u-s {uid_helper} {gid_helper}\n"
+        f"{host.sudo}setcap cap_setuid+ep {uid_helper}\n"
+        f"{host.sudo}setcap cap_setgid+ep {gid_helper}"
     )
 
 

@@ -143,9 +143,10 @@ def fresh_mount(kind: str) -> str:
     }[kind]
     enter_user_namespace(clone.CLONE_NEWNS | needs)
     place = target or some_directory()
-    _in_a_child_of_the_new_pid_namespace(
-        lambda: mount.mount(kind, place, kind, mount.MS_NOSUID | mount.MS_NOEXEC, options)
-    )
+    flags = mount.MS_NOSUID | mount.MS_NOEXEC
+    if kind == "sysfs":  # as containers get it; where the existing one is read-only, no other may be mounted
+        flags |= mount.MS_NODEV | mount.MS_RDONLY
+    _in_a_child_of_the_new_pid_namespace(lambda: mount.mount(kind, place, kind, flags, options))
     return f"mount of {kind} works"
 
 

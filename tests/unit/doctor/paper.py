@@ -105,6 +105,9 @@ def remedies(top: Path) -> dict[str, str]:
     }
     uid = {"user_namespace": refused}
     suid = ("/usr/bin/newuidmap", 0o4755)
+    withheld = {"/proc/self/status": "CapBnd:\t00000000a80425fb\n"}
+    inner = machine("inner", withheld, {"id_map": refused}, program=suid)
+    put_program(top / "inner", "/usr/bin/newgidmap", 0o4755)
     found = {
         "sysctl": namespaces.user_namespaces(
             machine("sysctl", {"/proc/sys/kernel/unprivileged_userns_clone": "0\n"}, uid)
@@ -112,6 +115,7 @@ def remedies(top: Path) -> dict[str, str]:
         "limit": namespaces.user_namespaces(machine("limit", {"/proc/sys/user/max_user_namespaces": "0\n"}, uid)),
         "apparmor": namespaces.user_namespaces(machine("apparmor", restricted, uid)),
         "docker": namespaces.user_namespaces(machine("docker", filtered, uid)),
+        "inner": ids.whole_map(inner),
         "subids": ids.subordinate_uids(machine("subids", {"/etc/subuid": "", "/etc/subgid": ""})),
         "overlap": ids.overlapping_ranges(
             machine("overlap", {"/etc/subuid": "alice:100000:65536\nbob:150000:65536\n"})

@@ -137,7 +137,7 @@ def test_a_refused_map_is_told_in_the_helpers_words(machine, program):
     program("/usr/bin/newgidmap", 0o4755)
     words = "newuidmap: uid range [1-65537) -> [100000-165536) not allowed"
     found = ids.whole_map(machine(attempts={"id_map": Trial(errno.EPERM, words)}))
-    assert found.status == "warning"
+    assert found.status == "problem"
     assert words in found.evidence[0]
 
 
@@ -156,3 +156,14 @@ def test_only_the_kind_of_id_that_is_lacking_is_added(machine):
     remedy = ids.subordinate_gids(machine({"/etc/subgid": ""})).remedy
     assert "--add-subgids" in remedy
     assert "--add-subuids" not in remedy
+
+
+def test_in_a_container_without_sys_admin_a_file_capability_is_the_remedy(machine, program):
+    program("/usr/bin/newuidmap", 0o4755)
+    program("/usr/bin/newgidmap", 0o4755)
+    failed = Trial(errno.EPERM, "newuidmap: write to uid_map failed: Operation not permitted")
+    docker = {"/proc/self/status": "CapBnd:\t00000000a80425fb\n"}
+    found = ids.whole_map(machine(docker, {"id_map": failed}))
+    assert "setcap cap_setuid+ep /usr/bin/newuidmap" in found.remedy
+    full = ids.whole_map(machine({"/proc/self/status": "CapBnd:\t000001ffffffffff\n"}, {"id_map": failed}))
+    assert "setcap" not in full.remedy

@@ -90,6 +90,7 @@ class _Paint:
 def _show(findings: tuple[Finding, ...], everything: bool, quiet: bool, paint: _Paint) -> None:
     shown = [f for f in findings if not quiet or f.status in ("warning", "problem")]
     group = ""
+    told: dict[str, str] = {}
     width = max((len(finding.name) for finding in shown), default=0)
     for finding in shown:
         if finding.group != group:
@@ -99,6 +100,10 @@ def _show(findings: tuple[Finding, ...], everything: bool, quiet: bool, paint: _
         if finding.status in ("warning", "problem") or everything:
             for line in finding.evidence:
                 print(paint.faint(f"      {line}"))
+        if finding.remedy.count("\n") > 1 and finding.remedy in told:
+            print(f"        # as for {told[finding.remedy]}, above")
+            continue
+        told[finding.remedy] = finding.name
         for line in finding.remedy.splitlines():
             print(f"        {line}" if line else "")
     if shown:
