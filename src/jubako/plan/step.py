@@ -46,6 +46,15 @@ class Slots:
     def __contains__(self, name: str) -> bool:
         return name in self.values
 
+    def path(self, path: str) -> str:
+        """`path`, or a way to it through a descriptor opened while this process still might walk there (`OpenPaths`)."""
+        fd = self.values.get("path:" + path)
+        if fd is not None:
+            return f"/proc/self/fd/{fd}"
+        parent, _, name = path.rpartition("/")
+        fd = self.values.get("path:" + parent)
+        return path if fd is None else f"/proc/self/fd/{fd}/{name}"
+
     def close(self, name: str) -> None:
         """Close the descriptor in a slot, and forget it; a slot that is not filled is left alone."""
         fd = self.values.pop(name, -1)
@@ -68,6 +77,10 @@ class Step:
     def call(self) -> str:
         """The system call or calls, as a reader of strace would know them."""
         raise NotImplementedError
+
+    def purpose(self) -> str:
+        """Why the step is taken, in one line, for `explain`: `why`, unless the fields say more."""
+        return self.why
 
     def operation(self) -> str:
         """What failed, in words, when it fails: "mount proc on"."""
@@ -114,6 +127,14 @@ class Plan:
     def actors(self) -> tuple[str, ...]:
         """The actors that take part, in order of their first step."""
         return tuple(dict.fromkeys(item.actor for item in self.steps))
+
+
+def quote(text: str) -> str:
+    """`text` as strace shows strings: in double quotes, with C's escapes."""
+    shown = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else f"\\{ord(c):o}" for c in shown)
+    return f'"{shown}"'
 
 
 def _words(name: str) -> str:

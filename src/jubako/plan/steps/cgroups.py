@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jubako.linux import cgroup
-from jubako.plan.step import SUPERVISOR, Slots, Step, step
+from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 
 
 @step(actor=SUPERVISOR)
@@ -18,7 +18,7 @@ class JoinCgroup(Step):
         cgroup.add_process(self.directory, slots["init_child"])  # as the writer counts pids
 
     def call(self) -> str:
-        return f'write("{self.directory}/cgroup.procs", PID)'
+        return f'write({quote(self.directory + "/cgroup.procs")}, "PID")'
 
     def operation(self) -> str:
         return "place the container in the cgroup"

@@ -8,7 +8,7 @@ import os
 from jubako.errors import StepError
 from jubako.linux import mount as mnt
 from jubako.linux.binding import bind
-from jubako.plan.step import SUPERVISOR, Slots, Step, step
+from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 
 _FUSE_SUPER_MAGIC_WAIT = 5.0
 
@@ -92,7 +92,9 @@ class StartFuseOverlay(Step):
         raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), self.merged)
 
     def call(self) -> str:
-        return f'fork(); execve("{" ".join(self._command(":".join(self.lower)))}")'
+        made = f'mount("tmpfs", {quote(self.assemble)}, "tmpfs", …); bind each lower directory; ' if self.assemble else ""
+        lower = self.assemble or ":".join(self.lower)
+        return f"{made}fork(); execve({quote(self.program)}, [{', '.join(map(quote, self._command(lower)))}])"
 
     def operation(self) -> str:
         return "mount fuse-overlayfs on"

@@ -8,7 +8,7 @@ import os
 from jubako.linux import mount as mnt
 from jubako.linux.binding import clone_tree
 from jubako.linux.clone import open_namespace
-from jubako.plan.step import SUPERVISOR, Slots, Step, step
+from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 
 
 @step(actor=SUPERVISOR)
@@ -41,8 +41,9 @@ class CloneIdMapped(Step):
 
     def call(self) -> str:
         return (
-            f'open_tree("{self.source}", OPEN_TREE_CLONE|AT_RECURSIVE); '
-            "mount_setattr(MOUNT_ATTR_IDMAP, userns of the container)"
+            f"open_tree(AT_FDCWD, {quote(self.source)}, OPEN_TREE_CLONE|AT_RECURSIVE); "
+            'open("/proc/PID/ns/user"); '
+            'mount_setattr(tree, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_IDMAP, userns_fd=fd})'
         )
 
     def operation(self) -> str:

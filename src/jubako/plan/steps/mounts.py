@@ -14,9 +14,20 @@ from jubako.errors import JubakoError
 from jubako.linux import mount as mnt
 from jubako.linux.binding import bind
 from jubako.linux.openat2 import is_directory, make_directory_in, make_file_in, open_in
-from jubako.plan.step import SUPERVISOR, Slots, Step, step
+from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.rootfs import open_device
 
+_PURPOSES = {
+    "/dev": "a /dev of the container's own: the few devices that every program expects are bound into it next",
+    "/dev/shm": "shared memory (shm_open) of the container's own",
+    "/dev/pts": "terminals of the container's own: none of the host's can be opened or typed into",
+    "/sys/fs/cgroup": "an empty cover: the host's control groups do not show",
+    "mqueue": "POSIX message queues of the container's IPC namespace",
+    "cgroup2": "control groups, seen from the container's own group downwards",
+    "tmpfs": "files in memory, gone with the container",
+    "ramfs": "files in memory, gone with the container",
+}
+_READ_ONLY = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
 _UNMAKEABLE = (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM, errno.EOVERFLOW)
 
 
@@ -40,8 +51,12 @@ class MountFileSystem(Step):
             os.close(fd)
 
     def call(self) -> str:
-        data = f'"{self.data}"' if self.data else "NULL"
-        return f'mount("{self.kind}", "{self.target}", "{self.kind}", {mnt.flag_names(self.flags)}, {data})'
+        data = quote(self.data) if self.data else "NULL"
+        return f'mount("{self.kind}", {quote(self.target)}, "{self.kind}", {mnt.flag_names(self.flags)}, {data})'
+
+    def purpose(self) -> str:
+        purpose = self.reason or _PURPOSES.get(self.target) or _PURPOSES.get(self.kind)
+        return purpose[0].upper() + purpose[1:] if purpose else self.why
 
     def operation(self) -> str:
         return f"mount {self.kind} on"
@@ -77,27 +92,28 @@ class BindMount(Step):
 
     def apply(self, slots: Slots) -> None:
         try:
-            fd = _target_like(slots, self.source, self.target)
+            fd = _target_like(slots, slots.path(self.source), self.target)
         except OSError as failure:
             if self.optional and failure.errno in _UNMAKEABLE:
                 return
             raise
         try:
             bind(
-                self.source, fd, recursive=self.recursive, set_=self.set, clear=self.clear,
+                slots.path(self.source), fd, recursive=self.recursive, set_=self.set, clear=self.clear,
                 propagation=self.propagation, recursive_attributes=self.recursive_attributes,
             )  # fmt: skip
         finally:
             os.close(fd)
 
     def call(self) -> str:
-        recursive = "|AT_RECURSIVE" if self.recursive else ""
-        attributes = f"set {mnt.attr_names(self.set)}" + (f", clear {mnt.attr_names(self.clear)}" if self.clear else "")
-        return (
-            f'open_tree("{self.source}", OPEN_TREE_CLONE{recursive}); '
-            f"mount_setattr({attributes}, {mnt.flag_names(self.propagation)}); "
-            f'move_mount("{self.target}")'
+        return clone_and_attach(
+            self.source, self.target, self.recursive, self.set, self.clear, self.propagation, self.recursive_attributes
         )
+
+    def purpose(self) -> str:
+        state = "read-only" if self.set & mnt.MOUNT_ATTR_RDONLY else "writable for whoever may write it outside"
+        left_out = "; left out where it cannot be made" if self.optional else "; a missing target is made"
+        return f"A part of the host's tree is shown inside, {state}{left_out}"
 
     def operation(self) -> str:
         return f"bind {self.source} to"
@@ -146,7 +162,11 @@ class AttachMount(Step):
         slots.close(self.slot)
 
     def call(self) -> str:
-        return f'move_mount({self.slot}, "", "{self.target}", MOVE_MOUNT_F_EMPTY_PATH)'
+        attributes = f"{{attr_set={mnt.attr_names(self.set)}, propagation={mnt.flag_names(self.propagation)}}}"
+        return (
+            f'mount_setattr({self.slot}, "", AT_EMPTY_PATH|AT_RECURSIVE, {attributes}); '
+            f'move_mount({self.slot}, "", AT_FDCWD, {quote(self.target)}, MOVE_MOUNT_F_EMPTY_PATH)'
+        )
 
     def operation(self) -> str:
         return f"attach {self.source} to"
@@ -190,8 +210,14 @@ class BindDevice(Step):
         return fd
 
     def call(self) -> str:
-        number = f" ({self.kind} {self.major}:{self.minor})" if self.major >= 0 else ""
-        return f'mount("{self.source}", "{self.target}", NULL, MS_BIND){number}'
+        return (
+            f"open({quote(self.source)}, O_PATH|O_NOFOLLOW); fstat(fd); "
+            f"mount(fd, {quote(self.target)}, NULL, MS_BIND, NULL)"
+        )
+
+    def purpose(self) -> str:
+        number = f", once it is known to be the {self.major}:{self.minor} that it says" if self.major >= 0 else ""
+        return f"A device cannot be made in a user namespace, so the host's is bound{number}"
 
     def operation(self) -> str:
         return f"bind device {self.source} to"
@@ -220,7 +246,7 @@ class MakeLinks(Step):
                 os.close(fd)
 
     def call(self) -> str:
-        return "; ".join(f'symlink("{target}", "{path}")' for path, target in self.links)
+        return "; ".join(f"symlink({quote(target)}, {quote(path)})" for path, target in self.links)
 
 
 @step()
@@ -242,7 +268,7 @@ class MaskPath(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return f'mount(mask, "{self.path}", NULL, MS_BIND)'
+        return f"openat2(root, {quote(self.path)}, O_PATH, RESOLVE_IN_ROOT); mount(mask, fd, NULL, MS_BIND, NULL)"
 
     def subject(self) -> str:
         return self.path
@@ -263,13 +289,13 @@ class MakeReadOnly(Step):
         try:
             bind(
                 "", fd, source_fd=fd, propagation=mnt.MS_PRIVATE,
-                set_=mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC,
+                set_=_READ_ONLY,
             )  # fmt: skip
         finally:
             os.close(fd)
 
     def call(self) -> str:
-        return f'open_tree("{self.path}", OPEN_TREE_CLONE|AT_RECURSIVE); mount_setattr(MOUNT_ATTR_RDONLY|…); move_mount'
+        return clone_and_attach(self.path, self.path, True, _READ_ONLY, 0, mnt.MS_PRIVATE, True)
 
     def subject(self) -> str:
         return self.path
@@ -288,7 +314,7 @@ class MakeDirectory(Step):
         os.close(_directory(slots, self.path, self.mode))
 
     def call(self) -> str:
-        return f'mkdir("{self.path}", {self.mode:#o})'
+        return f"mkdir({quote(self.path)}, {self.mode:#o})"
 
     def subject(self) -> str:
         return self.path
@@ -316,13 +342,28 @@ class MountForeignProc(Step):
             raise OSError(code, os.strerror(code), self.stage)
 
     def call(self) -> str:
-        return f'fork() into the joined PID namespace; mount("proc", "{self.stage}", "proc", …)'
+        return f'fork(); mount("proc", {quote(self.stage)}, "proc", MS_NOSUID|MS_NODEV|MS_NOEXEC, NULL)'
 
     def operation(self) -> str:
         return "mount proc of the joined PID namespace on"
 
     def subject(self) -> str:
         return self.stage
+
+
+def clone_and_attach(
+    source: str, target: str, recursive: bool, set_: int, clear: int, propagation: int, recursive_attributes: bool
+) -> str:
+    """The system calls of a bind in the new mount interface, for people."""
+    flags = "OPEN_TREE_CLONE" + ("|AT_RECURSIVE" if recursive else "")
+    cleared = f", attr_clr={mnt.attr_names(clear)}" if clear else ""
+    attributes = f"{{attr_set={mnt.attr_names(set_)}{cleared}, propagation={mnt.flag_names(propagation)}}}"
+    deep = "|AT_RECURSIVE" if recursive_attributes else ""
+    return (
+        f"open_tree(AT_FDCWD, {quote(source)}, {flags}); "
+        f'mount_setattr(tree, "", AT_EMPTY_PATH{deep}, {attributes}); '
+        f'move_mount(tree, "", AT_FDCWD, {quote(target)}, MOVE_MOUNT_F_EMPTY_PATH)'
+    )
 
 
 def _directory(slots: Slots, path: str, mode: int = 0o755) -> int:
@@ -337,7 +378,7 @@ def _target_like(slots: Slots, source: str, target: str) -> int:
     try:
         directory = stat.S_ISDIR(os.stat(source).st_mode)
     except OSError as failure:
-        raise JubakoError.from_os_error("find the source of the mount", source, failure) from failure
+        raise JubakoError.from_os_error("find the source of the mount at", target, failure) from failure
     if directory:
         return make_directory_in(slots["root"], target)
     return make_file_in(slots["root"], target)

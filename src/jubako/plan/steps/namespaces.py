@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from jubako.linux import clone, netlink, uts
-from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
+from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
 
 
 @step(actor=RUNTIME)
 class JoinBase(Step):
-    """Enter the user's base user namespace, whose full id map newuidmap has written once."""
+    """Enter the user's base user namespace, whose full id map was written once: all capabilities, but only in there."""
 
     needs = ("base",)
 
@@ -18,7 +18,7 @@ class JoinBase(Step):
         join_user_namespace(slots["base"])
 
     def call(self) -> str:
-        return "setns(base, CLONE_NEWUSER)"
+        return "setns(base, CLONE_NEWUSER); prctl(PR_SET_DUMPABLE, 1)"
 
     def operation(self) -> str:
         return "join the base user namespace"
@@ -34,7 +34,7 @@ class JoinBaseAsRoot(Step):
         join_user_namespace(slots["base"])
 
     def call(self) -> str:
-        return "setns(base, CLONE_NEWUSER)"
+        return "setns(base, CLONE_NEWUSER); prctl(PR_SET_DUMPABLE, 1)"
 
     def operation(self) -> str:
         return "join the base user namespace"
@@ -52,6 +52,9 @@ class JoinNamespace(Step):
 
     def call(self) -> str:
         return f"setns({self.slot}, {clone.flag_names(clone.FLAGS[self.kind])})"
+
+    def purpose(self) -> str:
+        return f"Share an existing {self.kind} namespace: joined from the base, which may, before the own user namespace is made"
 
     def operation(self) -> str:
         return "join the namespace"
@@ -92,7 +95,7 @@ class NewTimeNamespace(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return f'unshare(CLONE_NEWTIME); write("/proc/self/timens_offsets", {self._text()!r})'
+        return f'unshare(CLONE_NEWTIME); write("/proc/self/timens_offsets", {quote(self._text())})'
 
     def _text(self) -> str:
         return "".join(f"{clock} {secs} {nanosecs}\n" for clock, secs, nanosecs in self.offsets)
@@ -120,7 +123,8 @@ class WriteIdMaps(Step):
 
     def call(self) -> str:
         deny = 'write("/proc/PID/setgroups", "deny"); ' if self.deny_setgroups else ""
-        return f'{deny}write("/proc/PID/uid_map", {self.uid_map!r}); write("/proc/PID/gid_map", {self.gid_map!r})'
+        uids, gids = quote(self.uid_map), quote(self.gid_map)
+        return f'{deny}write("/proc/PID/uid_map", {uids}); write("/proc/PID/gid_map", {gids})'
 
     def operation(self) -> str:
         return "write the id maps"
@@ -157,7 +161,7 @@ class BringUpLoopback(Step):
         netlink.set_link_up("lo")
 
     def call(self) -> str:
-        return 'ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP})'
+        return 'socket(AF_INET, SOCK_DGRAM, 0); ioctl(socket, SIOCSIFFLAGS, {"lo", IFF_UP})'
 
 
 @step(actor=INIT)
@@ -170,7 +174,7 @@ class SetHostName(Step):
         uts.set_host_name(self.name)
 
     def call(self) -> str:
-        return f'sethostname("{self.name}")'
+        return f"sethostname({quote(self.name)}, {len(self.name.encode())})"
 
     def subject(self) -> str:
         return self.name
@@ -186,7 +190,7 @@ class SetDomainName(Step):
         uts.set_domain_name(self.name)
 
     def call(self) -> str:
-        return f'setdomainname("{self.name}")'
+        return f"setdomainname({quote(self.name)}, {len(self.name.encode())})"
 
     def subject(self) -> str:
         return self.name

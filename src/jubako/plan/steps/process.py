@@ -19,11 +19,12 @@ from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
 from jubako.linux.rlimit import set_rlimit
 from jubako.linux.seccomp import filter_and_exec
 from jubako.plan.program import find_program, program_error
-from jubako.plan.step import Slots, Step, step
+from jubako.plan.step import Slots, Step, quote, step
 from jubako.spec.passwd import ResolvedUser, lookup_groups, lookup_user
 from jubako.spec.types import Capabilities
 
 _BIG_FILE = 1 << 24
+_INFINITY = (1 << 63) - 1  # and RLIM_INFINITY itself, as an unsigned number
 
 
 @step()
@@ -86,7 +87,8 @@ class SetRlimit(Step):
         set_rlimit(self.name, self.soft, self.hard)
 
     def call(self) -> str:
-        return f"setrlimit({self.name}, {{{self.soft}, {self.hard}}})"
+        soft, hard = ("RLIM_INFINITY" if value >= _INFINITY else str(value) for value in (self.soft, self.hard))
+        return f"prlimit64(0, {self.name}, {{{soft}, {hard}}}, NULL)"
 
     def subject(self) -> str:
         return self.name
@@ -136,7 +138,7 @@ class WriteSysctl(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return f'write("/proc/sys/{self.name.replace(".", "/")}", "{self.value}")'
+        return f'write("/proc/sys/{self.name.replace(".", "/")}", {quote(self.value)})'
 
     def operation(self) -> str:
         return "set the kernel parameter"
@@ -162,7 +164,11 @@ class ResolveUser(Step):
         slots["user"] = ResolvedUser(found.uid, found.gid, groups, found.home, found.name)
 
     def call(self) -> str:
-        return f'read("/etc/passwd"), read("/etc/group"): look up "{self.user or "0"}"'
+        return 'openat2("/etc/passwd", RESOLVE_NO_MAGICLINKS); openat2("/etc/group", RESOLVE_NO_MAGICLINKS)'
+
+    def purpose(self) -> str:
+        also = f" and the groups {' '.join(self.groups)}" if self.groups else ""
+        return f"Look up the user {self.user or '0'}{also} in the container's own files, as hostile as the rest of it"
 
     def operation(self) -> str:
         return "look up user"
@@ -181,7 +187,13 @@ class CloseDescriptors(Step):
         close_all_but((*range(self.keep), slots["channel"]))
 
     def call(self) -> str:
-        return f"close_range({self.keep}, ~0, 0), but for the link to the supervisor"
+        return f"close_range({self.keep}, ~0U, 0)"
+
+    def purpose(self) -> str:
+        return (
+            "Whatever else is open is closed, but for the link to the supervisor, which closes on exec: no descriptor"
+            " of the host may lead out of the container (CVE-2024-21626)"
+        )
 
 
 @step()
@@ -198,8 +210,8 @@ class EnterDirectory(Step):
             if not self.create:
                 raise
             os.makedirs(self.path, 0o755, exist_ok=True)
-            user = slots["user"] if "user" in slots else None
-            if user is not None and user.uid:
+            user = slots["user"]
+            if user.uid:
                 os.chown(self.path, user.uid, user.gid)
             self._enter()
         check_directory(self.path)
@@ -212,7 +224,7 @@ class EnterDirectory(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return f'openat2("{self.path}", RESOLVE_NO_MAGICLINKS); fchdir; getcwd'
+        return f"openat2({quote(self.path)}, O_PATH|O_DIRECTORY, RESOLVE_NO_MAGICLINKS); fchdir(fd); getcwd()"
 
     def operation(self) -> str:
         return "enter the working directory"
@@ -246,7 +258,8 @@ class SetUser(Step):
 
     def call(self) -> str:
         groups = "setgroups(groups); " if self.change_groups else ""
-        return f"{groups}prctl(PR_SET_KEEPCAPS, 1); setresgid(gid, gid, gid); setresuid(uid, uid, uid)"
+        keep = "prctl(PR_SET_KEEPCAPS, 1); " if self.keep_capabilities else ""
+        return f"{groups}{keep}setresgid(gid, gid, gid); setresuid(uid, uid, uid); umask({self.umask:#o})"
 
     def operation(self) -> str:
         return "become the container's user"
@@ -270,7 +283,11 @@ class LimitCapabilities(Step):
         caps.limit_bounding(caps.mask(self.bounding))
 
     def call(self) -> str:
-        return f"prctl(PR_CAPBSET_DROP, …) for all but {' '.join(self.bounding) or 'none'}"
+        return "for each capability not in the list: prctl(PR_CAPBSET_DROP, capability)"
+
+    def purpose(self) -> str:
+        kept = _capabilities(self.bounding)
+        return f"Beyond these no capability can be had again, not even by a set-uid program: {kept}"
 
 
 @step()
@@ -288,8 +305,26 @@ class SetCapabilities(Step):
         caps.set_ambient(caps.mask(sets.ambient))
 
     def call(self) -> str:
-        ambient = f"; prctl(PR_CAP_AMBIENT, {' '.join(self.sets.ambient)})" if self.sets.ambient else ""
-        return f"capset(effective={' '.join(self.sets.effective) or 'none'}){ambient}"
+        sets, masks = self.sets, {}
+        for name in ("effective", "permitted", "inheritable"):
+            masks[name] = caps.mask(getattr(sets, name))
+            if self.with_admin and name != "inheritable":
+                masks[name] |= caps.mask(("CAP_SYS_ADMIN",))
+        ambient = "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)"
+        if sets.ambient:
+            ambient += "; for each: prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)"
+        return f"capset({{{', '.join(f'{name}={mask:#x}' for name, mask in masks.items())}}}); {ambient}"
+
+    def purpose(self) -> str:
+        sets = self.sets
+        if sets.effective == sets.permitted == sets.inheritable == sets.ambient:
+            return f"The program's capabilities, in all four sets: {_capabilities(sets.effective)}"
+        ambient = f", ambient {_capabilities(sets.ambient)}" if sets.ambient else ", none ambient"
+        return (
+            f"The program's capabilities: effective {_capabilities(sets.effective)}; permitted"
+            f" {'the same' if sets.permitted == sets.effective else _capabilities(sets.permitted)}; inheritable"
+            f" {'the same' if sets.inheritable == sets.effective else _capabilities(sets.inheritable)}{ambient}"
+        )
 
 
 @step()
@@ -300,7 +335,7 @@ class SetNoNewPrivileges(Step):
         prctl.set_no_new_privs()
 
     def call(self) -> str:
-        return "prctl(PR_SET_NO_NEW_PRIVS, 1)"
+        return "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)"
 
 
 @step()
@@ -342,9 +377,20 @@ class FilterAndExec(Step):
         raise program_error(self.arguments[0], number)
 
     def call(self) -> str:
-        arguments = ", ".join(f'"{argument}"' for argument in self.arguments)
-        size = f"seccomp(SECCOMP_SET_MODE_FILTER, {len(self.filter) // 8} instructions); " if self.filter else ""
-        return f"{size}execve([{arguments}])"
+        arguments = ", ".join(map(quote, self.arguments))
+        name = self.arguments[0]
+        path = quote(name if "/" in name else "…/" + name)
+        flags = f"{self.filter_flags:#x}" if self.filter_flags else "0"
+        loading = f"seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {{{len(self.filter) // 8} instructions}}); "
+        return f"{loading if self.filter else ''}execve({path}, [{arguments}], {{{len(self.environment)} variables}})"
+
+    def purpose(self) -> str:
+        filtered = "The system call filter and the program, back to back: between the two nothing else runs"
+        if not self.filter:
+            filtered = "The program takes this process's place; there is no system call filter"
+        names = " ".join(entry.partition("=")[0] for entry in self.environment)
+        found = "" if "/" in self.arguments[0] else "; it is searched along PATH, in the container"
+        return f"{filtered}{found}. Its variables: {names or 'none'}"
 
     def operation(self) -> str:
         return "execute"
@@ -360,6 +406,10 @@ def reset_signals() -> None:
             continue
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _capabilities(names: tuple[str, ...]) -> str:
+    return " ".join(sorted(name.removeprefix("CAP_").lower() for name in names)) or "none"
 
 
 def check_directory(path: str) -> None:

@@ -12,7 +12,7 @@ import os
 
 from jubako.linux import mount as mnt
 from jubako.linux.binding import bind, set_attributes
-from jubako.plan.step import Slots, Step, step
+from jubako.plan.step import Slots, Step, quote, step
 
 _PROPAGATION = {
     "private": mnt.MS_PRIVATE,
@@ -31,6 +31,23 @@ def propagation_flags(name: str) -> int:
 
 
 @step()
+class OpenPaths(Step):
+    """What lies in directories of the caller's own is opened now: the container's root will not be able to walk there."""
+
+    paths: tuple[str, ...]
+
+    def apply(self, slots: Slots) -> None:
+        for path in self.paths:
+            slots["path:" + path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+    def call(self) -> str:
+        return "; ".join(f'open("{path}", O_PATH)' for path in self.paths)
+
+    def operation(self) -> str:
+        return "open"
+
+
+@step()
 class DetachMounts(Step):
     """What is mounted in the container must not reach the host; what the host mounts may still arrive until the pivot."""
 
@@ -38,7 +55,7 @@ class DetachMounts(Step):
         mnt.mount(None, "/", None, mnt.MS_REC | mnt.MS_SLAVE)
 
     def call(self) -> str:
-        return 'mount(NULL, "/", NULL, MS_REC|MS_SLAVE)'
+        return 'mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)'
 
     def subject(self) -> str:
         return "/"
@@ -53,14 +70,19 @@ class PrepareMasks(Step):
     produces = ("mask_directory", "mask_file")
 
     def apply(self, slots: Slots) -> None:
+        stage = slots.path(self.stage)
         mnt.mount(
-            "tmpfs", self.stage, "tmpfs", mnt.MS_RDONLY | mnt.MS_NOSUID | mnt.MS_NODEV | mnt.MS_NOEXEC, "size=0,mode=555"
+            "tmpfs", stage, "tmpfs", mnt.MS_RDONLY | mnt.MS_NOSUID | mnt.MS_NODEV | mnt.MS_NOEXEC, "size=0,mode=555"
         )
-        slots["mask_directory"] = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        slots["mask_directory"] = os.open(stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         slots["mask_file"] = open_device("/dev/null", 1, 3)
 
     def call(self) -> str:
-        return f'mount("tmpfs", "{self.stage}", "tmpfs", MS_RDONLY|…, "size=0"); open("/dev/null", O_PATH)'
+        flags = mnt.flag_names(mnt.MS_RDONLY | mnt.MS_NOSUID | mnt.MS_NODEV | mnt.MS_NOEXEC)
+        return (
+            f'mount("tmpfs", {quote(self.stage)}, "tmpfs", {flags}, "size=0,mode=555"); '
+            f'open({quote(self.stage)}, O_PATH|O_DIRECTORY); open("/dev/null", O_PATH|O_NOFOLLOW); fstat(fd)'
+        )
 
     def subject(self) -> str:
         return self.stage
@@ -74,10 +96,10 @@ class BindRoot(Step):
     stage: str
 
     def apply(self, slots: Slots) -> None:
-        mnt.mount(self.source, self.stage, None, mnt.MS_BIND | mnt.MS_REC)
+        mnt.mount(slots.path(self.source), slots.path(self.stage), None, mnt.MS_BIND | mnt.MS_REC)
 
     def call(self) -> str:
-        return f'mount("{self.source}", "{self.stage}", NULL, MS_BIND|MS_REC)'
+        return f"mount({quote(self.source)}, {quote(self.stage)}, NULL, MS_BIND|MS_REC, NULL)"
 
     def operation(self) -> str:
         return "bind the root file system"
@@ -95,7 +117,7 @@ class AttachRoot(Step):
     stage: str
 
     def apply(self, slots: Slots) -> None:
-        mnt.move_mount(slots[self.slot], mnt.AT_FDCWD, self.stage)
+        mnt.move_mount(slots[self.slot], mnt.AT_FDCWD, slots.path(self.stage))
         slots.close(self.slot)
 
     @property
@@ -103,7 +125,7 @@ class AttachRoot(Step):
         return (self.slot,)
 
     def call(self) -> str:
-        return f'move_mount({self.slot}, "", AT_FDCWD, "{self.stage}", MOVE_MOUNT_F_EMPTY_PATH)'
+        return f'move_mount({self.slot}, "", AT_FDCWD, {quote(self.stage)}, MOVE_MOUNT_F_EMPTY_PATH)'
 
     def subject(self) -> str:
         return self.source
@@ -121,10 +143,14 @@ class MountOverlay(Step):
     volatile: bool = False
 
     def apply(self, slots: Slots) -> None:
-        opened = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in self.lower]
+        # By descriptor: no path needs escaping or runs into the option string's limit of a page, and mountinfo inside
+        # does not tell where on the host the layers are.
+        opened: list[int] = []
         try:
-            lower = ":".join(f"/proc/self/fd/{fd}" for fd in opened)
-            mnt.mount("overlay", self.stage, "overlay", 0, self._data(lower, _escape(self.upper), _escape(self.work)))
+            for path in (self.upper, self.work, *self.lower):
+                opened.append(os.open(slots.path(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            upper, work, *lower = (f"/proc/self/fd/{fd}" for fd in opened)
+            mnt.mount("overlay", slots.path(self.stage), "overlay", 0, self._data(":".join(lower), upper, work))
         finally:
             for fd in opened:
                 os.close(fd)
@@ -135,7 +161,7 @@ class MountOverlay(Step):
 
     def call(self) -> str:
         data = self._data(":".join(self.lower), self.upper, self.work)
-        return f'mount("overlay", "{self.stage}", "overlay", 0, "{data}")'
+        return f'mount("overlay", {quote(self.stage)}, "overlay", 0, {quote(data)})'
 
     def operation(self) -> str:
         return "mount overlay on"
@@ -161,10 +187,10 @@ class MountHostRoot(Step):
     stage: str
 
     def apply(self, slots: Slots) -> None:
-        mnt.mount("tmpfs", self.stage, "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV, "mode=755")
+        mnt.mount("tmpfs", slots.path(self.stage), "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV, "mode=755")
 
     def call(self) -> str:
-        return f'mount("tmpfs", "{self.stage}", "tmpfs", MS_NOSUID|MS_NODEV, "mode=755")'
+        return f'mount("tmpfs", {quote(self.stage)}, "tmpfs", MS_NOSUID|MS_NODEV, "mode=755")'
 
     def subject(self) -> str:
         return self.stage
@@ -179,10 +205,10 @@ class OpenRoot(Step):
     produces = ("root",)
 
     def apply(self, slots: Slots) -> None:
-        slots["root"] = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        slots["root"] = os.open(slots.path(self.stage), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def call(self) -> str:
-        return f'open("{self.stage}", O_PATH|O_DIRECTORY)'
+        return f"open({quote(self.stage)}, O_PATH|O_DIRECTORY)"
 
     def subject(self) -> str:
         return self.stage
@@ -229,10 +255,14 @@ class PopulateHostRoot(Step):
                 os.close(fd)
 
     def call(self) -> str:
-        links = "; ".join(f'symlink("{target}", "{path}")' for path, target in self.links)
-        fresh = " ".join(path for path, _mode in self.fresh)
-        binds = " ".join(self.binds)
-        return f"mkdir({fresh}); {links}; for each of {binds}: open_tree, mount_setattr(MOUNT_ATTR_RDONLY), move_mount"
+        from jubako.plan.steps.mounts import clone_and_attach
+
+        calls = [f"mkdir({quote(path)}, {mode:#o})" for path, mode in self.fresh]
+        calls += [f"symlink({quote(target)}, {quote(path)})" for path, target in self.links]
+        read_only = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV
+        for path in self.binds:
+            calls.append(clone_and_attach(path, path, True, read_only, 0, mnt.MS_PRIVATE, True))
+        return "; ".join(calls)
 
     def operation(self) -> str:
         return "bind the host's system directories"
@@ -280,7 +310,7 @@ class MoveRoot(Step):
             slots.close(name)
 
     def call(self) -> str:
-        return 'fchdir(root); mount(".", "/", NULL, MS_MOVE); chroot("."); chdir("/")'
+        return 'fchdir(root); mount(".", "/", NULL, MS_MOVE, NULL); chroot("."); chdir("/")'
 
 
 @step()
@@ -293,7 +323,7 @@ class SetRootPropagation(Step):
         mnt.mount(None, "/", None, propagation_flags(self.propagation))
 
     def call(self) -> str:
-        return f'mount(NULL, "/", NULL, {mnt.flag_names(propagation_flags(self.propagation))})'
+        return f'mount(NULL, "/", NULL, {mnt.flag_names(propagation_flags(self.propagation))}, NULL)'
 
     def subject(self) -> str:
         return self.propagation
@@ -311,7 +341,7 @@ class MakeRootReadOnly(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return 'mount_setattr("/", MOUNT_ATTR_RDONLY)'
+        return 'mount_setattr(AT_FDCWD, "/", 0, {attr_set=MOUNT_ATTR_RDONLY})'
 
 
 def open_device(path: str, major: int, minor: int) -> int:
@@ -324,13 +354,6 @@ def open_device(path: str, major: int, minor: int) -> int:
         os.close(fd)
         raise OSError(errno.ENODEV, f"not the character device {major}:{minor}", path)
     return fd
-
-
-def _escape(path: str) -> str:
-    """`path` as an overlayfs option: commas and colons would end it."""
-    for character in "\\,:":
-        path = path.replace(character, "\\" + character)
-    return path
 
 
 def _other_mounts() -> list[str]:

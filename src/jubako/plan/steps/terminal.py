@@ -37,7 +37,11 @@ class OpenTerminal(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return 'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); mount(slave, "/dev/console", NULL, MS_BIND)'
+        size = f"ioctl(master, TIOCSWINSZ, {{{self.rows}, {self.columns}}}); " if self.rows and self.columns else ""
+        return (
+            'openat2(root, "/dev/pts/ptmx", O_RDWR|O_NOCTTY, RESOLVE_IN_ROOT); ioctl(master, TIOCSPTLCK, 0); '
+            f'ioctl(master, TIOCGPTPEER); {size}mount(slave, "/dev/console", NULL, MS_BIND, NULL)'
+        )
 
     def operation(self) -> str:
         return "open a terminal in"
@@ -91,7 +95,8 @@ class OpenJoinedTerminal(Step):
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
 
     def call(self) -> str:
-        return 'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER)'
+        opened = 'open("/dev/pts/ptmx", O_RDWR|O_NOCTTY|O_NOFOLLOW)'
+        return f"{opened}; ioctl(master, TIOCSPTLCK, 0); ioctl(master, TIOCGPTPEER)"
 
 
 @step(actor=INIT)
