@@ -85,12 +85,13 @@ def make_directory(path: str, mode: int = 0o700) -> str:
 
 
 def make_run_directories(paths: Paths) -> None:
-    """The run directory and its two empty directories; root's must be passable for the containers' id range."""
-    mode = 0o711 if os.getuid() == 0 else 0o700
-    make_directory(paths.run, mode)
+    """The run directory and its two empty directories; it must be passable for the containers' id range."""
+    make_directory(paths.run, 0o711)
+    if os.stat(paths.run).st_mode & 0o777 != 0o711:
+        os.chmod(paths.run, 0o711)
     for path in (paths.stage, paths.foreign_proc):
         make_directory(path, 0o755)
-    make_directory(paths.run + "/containers", mode)
+    make_directory(paths.run + "/containers", 0o711 if os.getuid() == 0 else 0o700)
 
 
 def _home() -> str:

@@ -16,6 +16,16 @@ _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 def write_files(directory: str, spec: Spec, hosts: HostsFiles) -> tuple[Mount, ...]:
     """Write them into `directory`; the mounts that show them in the container, after all others."""
+    planned = plan_files(directory, spec, hosts)
+    for mount, text in planned:
+        fd = os.open(mount.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+        os.close(fd)
+    return tuple(mount for mount, _text in planned)
+
+
+def plan_files(directory: str, spec: Spec, hosts: HostsFiles) -> tuple[tuple[Mount, str], ...]:
+    """The mounts, each with the text of the file it shows; nothing is written."""
     taken = {mount.destination for mount in spec.mounts}
     kinds = {namespace.type for namespace in spec.linux.namespaces}
     files: list[tuple[str, str]] = []
@@ -25,16 +35,12 @@ def write_files(directory: str, spec: Spec, hosts: HostsFiles) -> tuple[Mount, .
         files.append(("/etc/hostname", spec.hostname + "\n"))
     if not hosts.keep_resolv_conf:
         files.append(("/etc/resolv.conf", _resolv_conf(hosts, own_network="network" in kinds)))
-    mounts = []
-    for target, text in files:
-        if target in taken or "/etc" in taken:
-            continue
-        path = f"{directory}/{os.path.basename(target)}"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        os.write(fd, text.encode("utf-8", "surrogateescape"))
-        os.close(fd)
-        mounts.append(Mount(target, "bind", path, ("bind", "nofail", "nosuid", "nodev", "noexec")))
-    return tuple(mounts)
+    options = ("bind", "nofail", "nosuid", "nodev", "noexec")
+    return tuple(
+        (Mount(target, "bind", f"{directory}/{os.path.basename(target)}", options), text)
+        for target, text in files
+        if target not in taken and "/etc" not in taken
+    )
 
 
 def _hosts(name: str, hosts: HostsFiles, *, own_network: bool) -> str:

@@ -260,7 +260,7 @@ class _Launch:
             return
         from jubako.engine.layer import make_layer
 
-        make_layer(self.paths, self.directory, prepared, self.basis.ids)
+        make_layer(self.paths, self.directory, prepared)
 
     def _warn(self, prepared: Prepared) -> None:
         if not self.basis.made:  # said once, when the base is made: a plain run prints nothing of its own

@@ -5,36 +5,69 @@ from __future__ import annotations
 import os
 
 from jubako.engine.prepare import Prepared
-from jubako.ids.base import BaseIds
+from jubako.ids.idmap import IdMap
 from jubako.paths import Paths
 
 
-def make_layer(paths: Paths, directory: str, prepared: Prepared, base: BaseIds) -> None:
+def make_layer(paths: Paths, directory: str, prepared: Prepared) -> None:
     """Make the directories that the prepared root needs, owned by the container's root; existing ones are kept."""
-    uid = gid = -1
-    if prepared.host.privileged and prepared.ids.nested:
-        uid = prepared.spec.linux.uid_mappings[0].host_id
-        gid = prepared.spec.linux.gid_mappings[0].host_id
-    names = ["layer", "layer/upper", "layer/work"]
-    root = prepared.root
-    if root.kind in ("prepared", "assembled"):
-        names.append("merged")
-    if root.kind == "copy":
-        _copy_layers(paths, directory, prepared)
+    if prepared.root.kind == "copy":
+        _make_copy(paths, directory, prepared)
         return
-    for name in names:
-        path = f"{directory}/{name}"
-        try:
-            os.mkdir(path, 0o755)
-        except FileExistsError:
-            continue
-        os.chmod(path, 0o755)
-        if uid >= 0:
-            os.chown(path, uid, gid)
+    names = ["layer", "layer/upper", "layer/work"]
+    if prepared.root.kind in ("prepared", "assembled"):
+        names.append("merged")
+    made = [f"{directory}/{name}" for name in names if _make(f"{directory}/{name}")]
+    linux = prepared.spec.linux
+    if not made or not prepared.ids.nested or prepared.root.kind in ("prepared", "assembled"):
+        return
+    uid = next((m.host_id for m in linux.uid_mappings if m.container_id == 0), 0)
+    gid = next((m.host_id for m in linux.gid_mappings if m.container_id == 0), 0)
+    if prepared.host.privileged:
+        _give(made, uid, gid)
+    elif (uid, gid) != (0, 0):
+        from jubako.runtime.base import in_base
+
+        in_base(paths, lambda: _give(made, uid, gid))
 
 
-def _copy_layers(paths: Paths, directory: str, prepared: Prepared) -> None:
-    from jubako.image.storage_copy import copy_layers
+def _make(path: str) -> bool:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return False
+    os.chmod(path, 0o755)
+    return True
 
-    if not os.path.isdir(directory + "/root"):
-        copy_layers(paths, prepared.root.lower, directory + "/root", prepared.ids)
+
+def _give(made: list[str], uid: int, gid: int) -> None:
+    for path in made:
+        os.chown(path, uid, gid)
+
+
+def _make_copy(paths: Paths, directory: str, prepared: Prepared) -> None:
+    """All layers as one tree of the container's own, its owners changed where the container's ids are not the base's."""
+    from jubako.image.copying import copy_layers_in_base
+    from jubako.image.inbase import run_in_base
+
+    target = f"{directory}/root"
+    if os.path.isdir(target):
+        return
+    made = f"{directory}/root.new"
+    os.mkdir(made, 0o755)
+    if prepared.host.privileged:
+        from jubako.runtime.base import open_base
+
+        base = open_base(paths)
+        os.close(base.fd)
+        os.chown(made, base.ids.uids.to_outside(0) or 0, base.ids.gids.to_outside(0) or 0)
+    copy_layers_in_base(paths, tuple(reversed(prepared.root.lower)), made)
+    ids = prepared.ids
+    if _moves(ids.uids) or _moves(ids.gids):
+        arguments = {"target": made, "uids": ids.uids.text(), "gids": ids.gids.text()}
+        run_in_base(paths, "jubako.image.shifting:shift_owners", arguments)
+    os.rename(made, target)
+
+
+def _moves(ids: IdMap) -> bool:
+    return any(entry.inside != entry.outside for entry in ids.entries)

@@ -9,10 +9,11 @@ import os
 
 from jubako.engine import extras as kinds
 from jubako.engine.extras import ContainerExtras, Request
-from jubako.errors import JubakoError, UsageError
+from jubako.errors import JubakoError
 from jubako.ids.base import BaseIds
 from jubako.ids.idmap import IdMap
 from jubako.ids.mapping import ContainerIds, container_ids
+from jubako.ids.modes import CONTAINER, PATH
 from jubako.paths import Paths
 from jubako.plan.container import Extras, plan_container
 from jubako.plan.host import Host, RootSource
@@ -58,7 +59,7 @@ def prepare(
     """
     spec, extras = request.spec, request.extras
     if ids is None:
-        ids = container_ids(extras.userns, base, extras.uidmap, extras.gidmap) if _maps(extras) else _joined(base)
+        ids = ids_for(extras, base)
     on_host = extras.root.kind in (kinds.HOST, kinds.HOST_OVERLAY)
     host = gather_host(paths, base, host_image=on_host)
     warnings = [] if not base.lost else [f"{loss}" for loss in base.lost]
@@ -116,8 +117,6 @@ def choose_root(
         raise JubakoError("find the layers of", root.image, reason="the image is gone")
     lower = tuple(reversed(image.layers))
     if ids.nested and not _same_owners(ids):
-        if host.privileged:
-            raise UsageError("use --userns with an image as root", reason="not with a map that moves the image's owners")
         return RootSource("copy", f"{directory}/root", lower, pivot=pivot), ""
     return _overlay(paths, extras, lower, upper, work, f"{directory}/merged", pivot)
 
@@ -148,13 +147,11 @@ def _fuse_overlayfs(operation: str) -> str:
     return program
 
 
-def _maps(extras: ContainerExtras) -> bool:
-    return extras.userns.mode not in ("container", "ns")
-
-
-def _joined(base: BaseIds) -> ContainerIds:
-    """A joined user namespace has its maps already."""
-    return ContainerIds(base.uids.identity(), base.gids.identity(), nested=False)
+def ids_for(extras: ContainerExtras, base: BaseIds) -> ContainerIds:
+    """The container's maps as its request says; a joined user namespace has its maps already."""
+    if extras.userns.mode in (CONTAINER, PATH):
+        return ContainerIds(base.uids.identity(), base.gids.identity(), nested=False)
+    return container_ids(extras.userns, base, extras.uidmap, extras.gidmap)
 
 
 def _same_owners(ids: ContainerIds) -> bool:

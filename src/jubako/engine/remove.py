@@ -19,8 +19,10 @@ def remove_directories(paths: Paths, container: store.Container, *, inside: bool
             os.rmdir(directory)
         except FileNotFoundError:
             continue
-    layered = [name for name in ("layer", "root", "merged") if os.path.lexists(f"{container.directory}/{name}")]
+    layered = [name for name in ("layer", "root", "root.new", "merged") if os.path.lexists(f"{container.directory}/{name}")]
     if layered:
+        if inside:
+            _unmount(f"{container.directory}/merged")
         if inside or os.geteuid() == 0:
             _remove_trees(container.directory, layered)
         else:
@@ -36,6 +38,16 @@ def remove_directories(paths: Paths, container: store.Container, *, inside: bool
         pass
     document = store.read_document(container.directory + "/container.json") or container.document
     store.release_name(paths, container.id, str(document.get("name", container.name)))
+
+
+def _unmount(path: str) -> None:
+    """The supervisor's own mount of fuse-overlayfs; it is not there for other roots."""
+    from jubako.linux.mount import MNT_DETACH, umount
+
+    try:
+        umount(path, MNT_DETACH)
+    except OSError:
+        return
 
 
 def _remove_trees(directory: str, names: list[str]) -> None:

@@ -64,7 +64,7 @@ def make_container(paths: Paths, options: RunOptions) -> Made:
     make_run_directories(paths)
     basis = open_basis(paths)
     identifier = store.new_id()
-    image = _find_image(paths, options)
+    image = find_image(paths, options)
     context = read_context(identifier, tty_group=basis.ids.gids.size > 5)
     request = build_request(options, image.config if image is not None else None, context)
     if request.spec.linux.resources is not None and not request.extras.best_effort:
@@ -112,7 +112,8 @@ def _allocate(paths: Paths, basis: Basis, request: Request, container: store.Con
     return ids
 
 
-def _find_image(paths: Paths, options: RunOptions) -> Image | None:
+def find_image(paths: Paths, options: RunOptions) -> Image | None:
+    """The local image that the options name; None where the root is a directory or the host."""
     if not options.image or options.rootfs or options.image in ("host", "host:rw"):
         return None
     from jubako.image.resolve import resolve

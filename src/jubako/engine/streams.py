@@ -36,6 +36,8 @@ class StreamRequest:
     log_limit: int = 0
     detach_keys: str = ""
     sig_proxy: bool = True
+    own_terminal: bool = False
+    """The caller itself gets the pty's master: nobody relays, nobody logs."""
 
 
 class Streams:
@@ -118,6 +120,11 @@ class Streams:
         request = self.request
         if request.detach:
             return
+        self.relay["terminal"] = True
+        self.relay["detach_keys"] = parse_detach_keys(request.detach_keys)
+        if request.own_terminal:
+            self.relay["send_input"] = request.send_input
+            return
         reader, writer = self._pipe()
         self.ours.append(reader)
         self.theirs.append(writer)
@@ -128,8 +135,6 @@ class Streams:
             self.theirs.append(reader)
             self._feed(writer)
             self.watch["feed"] = reader
-        self.relay["terminal"] = True
-        self.relay["detach_keys"] = parse_detach_keys(request.detach_keys)
 
     def _feed(self, writer: int) -> None:
         os.set_blocking(writer, False)

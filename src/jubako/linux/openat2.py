@@ -54,12 +54,12 @@ def open_in(root_fd: int, path: str | bytes, flags: int = os.O_PATH, mode: int =
             except OSError as failure:
                 if failure.errno == errno.EAGAIN:  # a rename somewhere raced with a ".."; the manual says: again
                     continue
-                if failure.errno not in (errno.ENOSYS, errno.EPERM):
+                if failure.errno != errno.ENOSYS:
                     raise
+                _missing = True
                 break
         else:
             raise error(errno.EAGAIN, "openat2", path)
-        _missing = failure.errno == errno.ENOSYS
     return _walk(root_fd, os.fsdecode(path), flags, mode)
 
 

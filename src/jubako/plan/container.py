@@ -12,7 +12,7 @@ from jubako.plan.namespaces import (
     plan_processes,
 )
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import mounts, process, resident, rootfs, terminal
+from jubako.plan.steps import joining, mounts, process, resident, rootfs, terminal
 from jubako.plan.steps.cgroups import JoinCgroup
 from jubako.plan.steps.idmapped import CloneIdMapped
 from jubako.plan.steps.namespaces import UnshareMounts
@@ -76,7 +76,7 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
         if source.kind == "assembled":
             yield StartFuseOverlay(
                 extras.fuse, source.lower, source.upper, source.work, source.path,
-                assemble=host.foreign_proc, links=tuple(l for l in host.tree.links if l[0].count("/") == 1), squash=True,
+                assemble=host.foreign_proc, links=tuple(link for link in host.tree.links if link[0].count("/") == 1), squash=True,
             )  # fmt: skip
         else:
             yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
@@ -99,8 +99,10 @@ def _plan_id_mapped(spec: Spec, source: RootSource) -> Iterator[Step]:
 def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
     if spec.process.oom_score_adj is not None:
         yield process.SetOomScore(spec.process.oom_score_adj)
-    yield from plan_identity(spec, spaces, host, place_in_cgroup=bool(extras.cgroup))
     yield process.BeginSession()
+    if spaces.nested and not host.privileged and not maps_caller(spec):
+        yield rootfs.OpenPaths(_caller_paths(spec, host, extras.root))
+    yield from plan_identity(spec, spaces, host, place_in_cgroup=bool(extras.cgroup))
     if "pid" in spaces.joined:
         yield process.HideProcess()
     yield from _plan_root(extras.root, host)
@@ -125,6 +127,21 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     for name, value in spec.linux.sysctl:
         yield process.WriteSysctl(name, value)
     yield from plan_program(spec.process, host, extras, create_directory=True, read_only=spec.root.readonly)
+
+
+def maps_caller(spec: Spec) -> bool:
+    """Whether the caller's own ids (0 in the base) are among the container's: then its root may walk where they may."""
+    return all(
+        any(m.host_id == 0 for m in mappings) for mappings in (spec.linux.uid_mappings, spec.linux.gid_mappings)
+    )
+
+
+def _caller_paths(spec: Spec, host: Host, root: RootSource) -> tuple[str, ...]:
+    paths = [host.stage.rpartition("/")[0]]
+    if root.kind != "host":
+        paths += [path for path in (root.path, root.upper, root.work, *root.lower) if path]
+    paths += [mount.source for mount in spec.mounts if is_bind(mount)]
+    return tuple(dict.fromkeys(paths))
 
 
 def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
@@ -154,9 +171,19 @@ def _plan_devices(spec: Spec, host: Host) -> Iterator[Step]:
 
 
 def plan_program(
-    program: Process, host: Host, extras: Extras, *, create_directory: bool, read_only: bool = False, joined: bool = False
+    program: Process,
+    host: Host,
+    extras: Extras,
+    *,
+    create_directory: bool,
+    read_only: bool = False,
+    joined: bool = False,
+    tied: bool = False,
 ) -> Iterator[Step]:
-    """The first process becomes the program: the same for a new container and for one that is joined."""
+    """The first process becomes the program: the same for a new container and for one that is joined.
+
+    `tied` ends a program that joined with the process that sent it (a new container ends with its PID namespace).
+    """
     if program.terminal:
         if joined:
             yield terminal.OpenJoinedTerminal()
@@ -193,6 +220,8 @@ def plan_program(
         yield process.SetCapabilities(sets, with_admin=late)
     if program.no_new_privileges:
         yield process.SetNoNewPrivileges()
+    if tied:
+        yield joining.DieWithParent()
     yield process.FilterAndExec(
         program.args,
         program.env,

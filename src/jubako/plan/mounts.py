@@ -114,8 +114,9 @@ def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host, id_mapped: str = 
     elif mount.type in ("cgroup", "cgroup2"):
         yield from _cgroup(mount, options, spaces, host)
     elif mount.type == "mqueue" and not spaces.is_own("ipc"):
-        yield steps.BindMount("/dev/mqueue", mount.destination)
-    elif mount.destination == "/dev/shm" and mount.type == "tmpfs" and not spaces.is_own("ipc"):
+        if "ipc" not in spaces.joined:  # queues of a joined namespace are reached by mq_open(3); only it can mount them
+            yield steps.BindMount("/dev/mqueue", mount.destination)
+    elif mount.destination == "/dev/shm" and mount.type == "tmpfs" and not _own_or_joined(spaces, "ipc"):
         yield steps.BindMount("/dev/shm", mount.destination)
     elif mount.type in ("tmpfs", "devpts", "mqueue", "ramfs"):
         yield _new(mount.type, mount, options, "")
@@ -124,6 +125,10 @@ def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host, id_mapped: str = 
             "mount file system type", mount.type, reason="not one that a user namespace can mount",
             hint="use bind, tmpfs, proc, sysfs, devpts, mqueue or cgroup",
         )  # fmt: skip
+
+
+def _own_or_joined(spaces: NamespaceSet, kind: str) -> bool:
+    return spaces.is_own(kind) or kind in spaces.joined
 
 
 def _bind(source: str, target: str, options: MountOptions, id_mapped: str) -> Step:

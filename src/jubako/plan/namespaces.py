@@ -7,7 +7,7 @@ joined is joined before that, from the base, which alone may enter namespaces of
 from __future__ import annotations
 
 from jubako.errors import UsageError
-from jubako.linux.clone import CLONE_NEWTIME, FLAGS
+from jubako.linux.clone import CLONE_NEWPID, CLONE_NEWTIME, FLAGS
 from jubako.plan.host import Host
 from jubako.plan.step import Step
 from jubako.plan.steps import namespaces as ns
@@ -63,7 +63,8 @@ def plan_processes(spaces: NamespaceSet, host: Host, *, supervised: bool) -> Ite
     if supervised:
         if not host.privileged:
             yield ns.JoinBase()
-        yield CloneSupervisor()
+        # A PID namespace can be joined only from one of its ancestors: then there is none around the supervisor.
+        yield CloneSupervisor(0 if "pid" in spaces.joined else CLONE_NEWPID)
         if host.privileged and spaces.nested:
             yield ns.JoinBaseAsRoot()
 

@@ -37,6 +37,8 @@ class Relay:
     terminal: bool = False
     detach_keys: bytes = b""
     forward_signals: bool = True
+    send_input: bool = False
+    """A pty's master that comes with `Started` gets what is typed."""
 
 
 class Caller:
@@ -48,6 +50,7 @@ class Caller:
         self.input = relay.input
         self.outputs = {fd: number for fd, number in ((relay.output, 1), (relay.error, 2)) if fd >= 0}
         self.typed = b""
+        self.master = -1
         self.code: int | None = None
         self.started: Started | None = None
 
@@ -100,9 +103,10 @@ class Caller:
                 return self.code
 
     def _hear(self) -> None:
-        message, _descriptors = receive(self.link)
+        message, descriptors = receive(self.link)
         if isinstance(message, Started):
             self.started = message
+            self._take_terminal(descriptors)
             if self.relay.terminal:
                 self._resize()
         elif isinstance(message, Exited):
@@ -114,9 +118,18 @@ class Caller:
         if self.code is not None:
             self._close_input()
 
+    def _take_terminal(self, descriptors: tuple[int, ...]) -> None:
+        for master in descriptors:
+            self.master = master
+            self.outputs[master] = 1
+            if self.relay.send_input:
+                self.input = os.dup(master)
+
     def _copy_output(self, fd: int) -> None:
         try:
             data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:
@@ -180,7 +193,10 @@ class Caller:
             except OSError:
                 continue
             try:
-                send(self.link, Resize(rows, columns))
+                if self.master >= 0:
+                    tty.set_window_size(self.master, rows, columns)
+                else:
+                    send(self.link, Resize(rows, columns))
             except OSError:
                 pass
             return

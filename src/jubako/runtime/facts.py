@@ -22,7 +22,7 @@ _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32", "l
 
 def gather_host(paths: Paths, ids: BaseIds, *, host_image: bool) -> Host:
     """The facts, as of now; the host's tree only where the container's root is the host itself."""
-    privileged = os.geteuid() == 0 and not ids.writer == "single" and _is_whole()
+    privileged = os.geteuid() == 0 and ids.writer != "single" and _is_whole()
     return Host(
         stage=paths.stage,
         foreign_proc=paths.foreign_proc,

@@ -325,7 +325,7 @@ class Monitor:
             os.waitpid(ended.si_pid, 0)
 
     def _drain_sources(self) -> None:
-        """What the container wrote last; nobody can write any more, or (a shared PID namespace) nobody is waited for."""
+        """What the container wrote last; nobody can write any more, or (a shared one) nobody is waited for."""
         for source in self.sources.values():
             while source.pump() > 0:
                 pass

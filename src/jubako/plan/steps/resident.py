@@ -23,7 +23,7 @@ class BecomeInit(Step):
     """This process stays as PID 1 and reaps; its child goes on to become the program."""
 
     def apply(self, slots: Slots) -> None:
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED + (17,))
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (*_FORWARDED, 17))
         pid = os.fork()
         if pid == 0:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
