@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
-from jubako.doctor.trials import TRIALS, Trial, attempt, nearest
+from jubako.doctor.trial import Trial, attempt
+from jubako.doctor.trials import TRIALS, nearest
 from jubako.paths import find_paths
 from jubako.record import record
 

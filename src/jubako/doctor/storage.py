@@ -12,7 +12,8 @@ import os
 from jubako.doctor.finding import Finding, note, ok, problem, warning
 from jubako.doctor.programs import FUSE_OVERLAYFS, find
 from jubako.doctor.remedies import install
-from jubako.doctor.trials import WORK, Trial
+from jubako.doctor.trial import Trial
+from jubako.doctor.trials import WORK
 from jubako.record import record
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jubako.doctor.host import Host
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 from unit.doctor import paper
 
 Machine = Callable[..., Host]

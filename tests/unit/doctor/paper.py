@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jubako.doctor import cgroups, devices, environment, ids, limits, namespaces, security, storage
 from jubako.doctor.host import Host
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 
 UID, GID = 1000, 1000
 

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from jubako.doctor import ids
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 
 
 def test_an_account_with_65536_ids_is_well(machine):

@@ -7,7 +7,7 @@ import errno
 from jubako.cli.commands import info as command
 from jubako.cli.flags import parse
 from jubako.doctor import info
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 from jubako.paths import Paths
 
 HERE = Trial(0, "0xef53 1000000000 5 5")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from jubako.doctor import namespaces
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 
 
 def test_a_machine_with_user_namespaces_is_well(machine):

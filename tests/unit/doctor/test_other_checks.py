@@ -8,7 +8,7 @@ import os
 import pytest
 
 from jubako.doctor import devices, environment, kernel, limits, programs, security
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 
 
 @pytest.mark.parametrize(

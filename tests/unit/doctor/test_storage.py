@@ -6,7 +6,7 @@ import errno
 import os
 
 from jubako.doctor import storage
-from jubako.doctor.trials import Trial
+from jubako.doctor.trial import Trial
 
 GIB = 1 << 30
 EXT4 = Trial(0, f"0xef53 {50 * GIB} 1000000 2000000")

@@ -8,7 +8,7 @@ import time
 
 from jubako.doctor import run_checks
 from jubako.doctor.host import Host
-from jubako.doctor.trials import attempt
+from jubako.doctor.trial import attempt
 
 
 def children() -> list[str]:
