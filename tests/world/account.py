@@ -80,10 +80,9 @@ def run_as_namespace_root(*argv: str) -> subprocess.CompletedProcess[str]:
     """Run `argv` as root of a user namespace with all of one's subordinate ids: may remove what containers made."""
     if os.getuid() == 0:
         return subprocess.run(argv, capture_output=True, text=True)
-    done = subprocess.run(("unshare", "--map-root-user", "--map-auto", "--", *argv), capture_output=True, text=True)
-    if done.returncode and "unshare:" in done.stderr:  # util-linux before 2.38
-        done = subprocess.run(("podman", "unshare", *argv), capture_output=True, text=True)
-    return done
+    help_page = subprocess.run(("unshare", "--help"), capture_output=True, text=True).stdout
+    into = ("unshare", "--map-root-user", "--map-auto", "--") if "--map-auto" in help_page else ("podman", "unshare")
+    return subprocess.run((*into, *argv), capture_output=True, text=True, timeout=60)
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
