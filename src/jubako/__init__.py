@@ -8,9 +8,9 @@
     with jubako.Sandbox(image="busybox", network="none", volumes={"./data": "/data:ro"}) as sandbox:
         sandbox.run(["wc", "-l", "/data/in.csv"], timeout=10, check=True)
 
-`run` waits for a program and returns its `Result`; `start` returns a `Container` that runs beside the caller; a `Sandbox`
-keeps options and a launcher of its own. A program that fails is a value; what goes wrong in jubako is a `JubakoError`
-with the operation, its subject, the kernel's answer and a hint. Names are loaded when they are first used.
+`run` waits for a program and returns its `Result`; `start` returns a `Container` that runs beside the caller; a
+`Sandbox` keeps options and a launcher of its own. A program that fails is a value; what goes wrong in jubako is a
+`JubakoError` with the operation, its subject, the kernel's answer and a hint. Names are loaded at their first use.
 """
 
 from __future__ import annotations

@@ -81,6 +81,11 @@ def read_facts(paths: Paths) -> StorageFacts:
     return facts
 
 
+def remember_facts(paths: Paths, facts: StorageFacts) -> None:
+    """Keep what was found out in another way, for `read_facts` of this boot."""
+    _keep(paths, _key(paths), facts)
+
+
 def probe(paths: Paths) -> StorageFacts:
     """Try everything now."""
     program, fuse_obstacle = find_fuse_overlayfs()

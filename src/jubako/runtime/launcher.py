@@ -31,8 +31,8 @@ CHANNEL = 3
 
 # What decides where jubako keeps things, and how newuidmap is found; nothing else of the caller's is the launcher's.
 _VARIABLES = (
-    "HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME", "LD_LIBRARY_PATH",
-    "JUBAKO_ROOT", "JUBAKO_RUN", "JUBAKO_DEBUG",
+    "HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+    "LD_LIBRARY_PATH", "JUBAKO_ROOT", "JUBAKO_RUN", "JUBAKO_DEBUG",
 )  # fmt: skip
 _SIGNALS = tuple(range(1, 32))
 _PATIENCE = 60.0
@@ -167,10 +167,7 @@ class Running:
         """
         if self._code is not None:
             return self._code
-        try:
-            packet = self._answers.recv(1 << 16)
-        except ConnectionResetError:
-            packet = b""
+        packet = self._receive()
         if not packet:
             self._code = 137
             raise _gone()
@@ -184,6 +181,12 @@ class Running:
         elif isinstance(message, Exited):
             self._code = message.code
         return self._code
+
+    def _receive(self) -> bytes:
+        try:
+            return self._answers.recv(1 << 16)
+        except ConnectionResetError:  # the launcher had a signal of ours unread when it closed; its answer comes next
+            return self._answers.recv(1 << 16)
 
     def wait_until_started(self) -> None:
         """Wait until the program runs (or has run already). Raises as `receive` does."""
@@ -204,7 +207,7 @@ class Running:
 
 def _gone() -> JubakoError:
     return JubakoError(
-        "run a container", reason="the launcher process has ended", hint="somebody killed it; the next call starts another"
+        "run a container", reason="the launcher process has ended", hint="it was killed; the next call starts another"
     )
 
 
@@ -239,7 +242,9 @@ def find_interpreter() -> str:
         if directory.startswith("/") and os.access(path, os.X_OK):
             return path
     raise JubakoError(
-        "start the launcher", reason="no Python interpreter was found", hint="sys.executable is empty, and PATH has no python3"
+        "start the launcher",
+        reason="no Python interpreter was found",
+        hint="sys.executable is empty, and PATH has no python3",
     )
 
 

@@ -59,10 +59,13 @@ class Refused:
 
     def error(self) -> JubakoError:
         """The exception, of the class it had."""
-        by_code = {EXIT_NOT_EXECUTABLE: errors.NotExecutableError, EXIT_NOT_FOUND: errors.ProgramNotFoundError}
-        kind = by_code.get(self.exit_code) or getattr(errors, self.kind, JubakoError)
-        if not issubclass(kind, JubakoError):
-            kind = JubakoError
+        by_code: dict[int, type[JubakoError]] = {
+            EXIT_NOT_EXECUTABLE: errors.NotExecutableError,
+            EXIT_NOT_FOUND: errors.ProgramNotFoundError,
+        }
+        known = getattr(errors, self.kind, JubakoError)
+        kind: type[JubakoError] = known if issubclass(known, JubakoError) else JubakoError
+        kind = by_code.get(self.exit_code, kind)
         return kind(
             self.operation, self.subject, errno=self.errno, reason=self.reason, hint=self.hint,
             step=(self.position, self.total, self.step) if self.total else None,
@@ -91,7 +94,7 @@ def send_request(socket: Socket, request: Request, descriptors: tuple[int, int, 
 
 
 def receive_request(socket: Socket) -> tuple[Request | None, tuple[int, ...]]:
-    """The next request and its four descriptors; None when the caller is gone. Raises `ValueError` for anything else."""
+    """The next request and its four descriptors; None when the caller is gone. Raises `ValueError` for all else."""
     packet, descriptors = scm.receive(socket, LARGEST_PACKET)
     if not packet:
         return None, ()

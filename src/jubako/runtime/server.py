@@ -151,7 +151,8 @@ class Server:
         running.link, running.pid, running.pidfd = ours, pid, pidfd
 
     def _watch_running(self, running: _Running) -> None:
-        assert running.link is not None and running.answers is not None
+        assert running.link is not None
+        assert running.answers is not None
         self._watch(running.link.fileno(), lambda: self._hear(running))
         self._watch(running.pidfd, lambda: self._reap(running))
         self._watch(running.answers.fileno(), lambda: self._listen(running))

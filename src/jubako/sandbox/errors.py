@@ -13,7 +13,7 @@ class TimeLimitError(JubakoError):
     """The container was killed because its time was up. `stdout` and `stderr` hold what came until then."""
 
     def __init__(self, command: str, seconds: float, stdout: str | bytes | None, stderr: str | bytes | None) -> None:
-        super().__init__("run", command, reason=f"it was killed after {seconds:g} seconds", hint="give it more with timeout=")
+        super().__init__("run", command, reason=f"it was killed after {seconds:g} seconds", hint="see timeout=")
         self.seconds = seconds
         self.stdout = stdout
         self.stderr = stderr

@@ -15,35 +15,34 @@ from jubako.engine.build import build_request
 from jubako.engine.extras import Context
 from jubako.engine.files import write_files
 from jubako.engine.options import RunOptions
-from jubako.engine.prepare import prepare
+from jubako.engine.prepare import Prepared, prepare
 from jubako.errors import JubakoError, UsageError
 from jubako.ids.base import BaseIds
+from jubako.ids.modes import AUTO
 from jubako.image.resolve import resolve
 from jubako.linux import mount as mnt
 from jubako.linux.caps import last_cap
 from jubako.paths import Paths
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps.process import FilterAndExec
-from jubako.plan.steps.rootfs import MountOverlay
 from jubako.record import record, replace
 from jubako.runtime.requests import Request
 from jubako.runtime.server import STREAMS, Job, needs_supervisor
-from jubako.sandbox.scratch import MountScratch
+from jubako.sandbox.scratch import add_scratch, probe_storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from jubako.image.model import Image
-
 PLACEHOLDER = "\x1a"
 """Stands for the call's arguments in a template's command: no program has this name."""
 _MOST_TEMPLATES = 128
+_ROOTS_WITH_LAYERS = ("overlay", "prepared", "assembled")
 
 
 @record
 class Template:
-    """A plan to apply again and again; `changed` tells when what it was made from is no longer so."""
+    """A plan to apply again and again. `stamp` tells when the image that it was made from may no longer be so."""
 
     plan: Plan
     last: FilterAndExec
@@ -51,7 +50,6 @@ class Template:
     placeholder: int
     supervised: bool
     joins: tuple[tuple[str, str], ...]
-    image: str
     stamp: tuple[int, ...]
 
 
@@ -65,6 +63,7 @@ class Jobs:
         self._interpreter_writable = interpreter_writable
         self._templates: dict[bytes, Template] = {}
         self._count = 0
+        self._probed = False
 
     def make_room(self) -> None:
         """Make this mount namespace the launcher's own, with a file system in memory for what it generates."""
@@ -84,34 +83,20 @@ class Jobs:
     def job(self, request: Request) -> Job:
         """The job of one request. Raises `JubakoError` for what cannot be."""
         template = self._templates.get(request.template)
-        if template is None or (template.image and template.stamp != _stamp(self._paths)):
+        if template is None or (template.stamp and template.stamp != _stamp(self._paths)):
             template = self._prepare(request.template)
             while len(self._templates) >= _MOST_TEMPLATES:
                 self._templates.pop(next(iter(self._templates)))
             self._templates[request.template] = template
         steps = template.plan.steps
-        plan = Plan((*steps[:-1], self._last_step(template, request)), template.plan.given)
+        plan = Plan((*steps[:-1], _last_step(template, request)), template.plan.given)
         return Job(plan, _open_all(template.joins), template.supervised)
-
-    def _last_step(self, template: Template, request: Request) -> Step:
-        last = template.last
-        arguments = last.arguments
-        at = template.placeholder
-        if at >= 0:
-            arguments = (*arguments[:at], *(os.fsdecode(argument) for argument in request.arguments))
-        environment = last.environment
-        if request.environment:
-            merged = dict(template.environment)
-            for entry in request.environment:
-                name, _, value = os.fsdecode(entry).partition("=")
-                merged[name] = value
-            environment = tuple(f"{name}={value}" for name, value in merged.items())
-        return replace(last, arguments=arguments, environment=environment)
 
     def _prepare(self, text: bytes) -> Template:
         asked = jsontext.loads(text)
         options = RunOptions(**{name: _tuples(value) for name, value in asked["options"].items()})
         image = None if options.rootfs or options.image in ("host", "host:rw") else resolve(self._paths, options.image)
+        stamp = _stamp(self._paths) if image is not None else ()
         context = Context(
             os.urandom(32).hex(),
             asked["directory"],
@@ -120,13 +105,11 @@ class Jobs:
             self._ids.gids.to_outside(5) is not None,
             last_cap(),
         )
-        stamp = _stamp(self._paths)
         request = build_request(options, image.config if image else None, context)
-        if request.extras.joins:
-            raise UsageError(
-                "share namespaces with a container", request.extras.joins[0].container,
-                reason="the library's containers share with nobody yet", hint="ns:PATH joins the namespace of a process",
-            )  # fmt: skip
+        _refuse(request.extras.joins, request.extras.userns.mode)
+        if request.extras.root.kind in ("overlay", "image") and not self._probed:
+            self._probed = True
+            probe_storage(self._inner, self._scratch)
         self._count += 1
         directory = f"{self._files}/{self._count}"
         os.mkdir(directory, 0o755)
@@ -135,38 +118,78 @@ class Jobs:
             self._inner, self._ids, request, image=image, directory=self._scratch, files=files,
             streams=STREAMS, supervised=False,
         )  # fmt: skip
-        return self._template(prepared.plan, prepared.spec.linux.namespaces, image, stamp)
+        return self._template(prepared, stamp)
 
-    def _template(self, plan: Plan, namespaces: Any, image: Image | None, stamp: tuple[int, ...]) -> Template:
-        steps: list[Step] = []
-        for item in plan.steps:
-            if isinstance(item, MountOverlay):
-                steps.append(MountScratch(self._scratch, (item.upper, item.work)))
-            steps.append(item)
+    def _template(self, prepared: Prepared, stamp: tuple[int, ...]) -> Template:
+        root = prepared.root
+        if root.kind == "copy":
+            raise JubakoError(
+                "stack the layers of the root file system", reason="the kernel's overlayfs does not work here",
+                hint="install fuse-overlayfs (and as root: chmod 666 /dev/fuse), or use a directory or the image host",
+            )  # fmt: skip
+        steps = list(prepared.plan.steps)
+        if root.kind in _ROOTS_WITH_LAYERS:
+            steps = add_scratch(steps, root, self._scratch)
         last = steps[-1]
         if not isinstance(last, FilterAndExec):
             raise JubakoError("plan the container", reason="its last step is not the program")
+        # Asked before the base was entered: in it the host's root is nobody, and its files look like anybody's.
         last = steps[-1] = replace(last, guard_interpreter=self._interpreter_writable)
-        joins = tuple((namespace.type, namespace.path) for namespace in namespaces if namespace.path)
-        plan = Plan(tuple(steps), plan.given)
+        plan = Plan(tuple(steps), prepared.plan.given)
         plan.check_slots()
         return Template(
-            plan, last, dict(entry.partition("=")[::2] for entry in last.environment),
+            plan,
+            last,
+            dict(entry.partition("=")[::2] for entry in last.environment),
             last.arguments.index(PLACEHOLDER) if PLACEHOLDER in last.arguments else -1,
-            needs_supervisor(plan), joins, image.id if image else "", stamp,
+            needs_supervisor(plan),
+            tuple((namespace.type, namespace.path) for namespace in prepared.spec.linux.namespaces if namespace.path),
+            stamp,
+        )
+
+
+def _last_step(template: Template, request: Request) -> Step:
+    last, arguments, at = template.last, template.last.arguments, template.placeholder
+    if at >= 0:
+        arguments = (*arguments[:at], *(os.fsdecode(argument) for argument in request.arguments))
+    environment = last.environment
+    if request.environment:
+        merged = dict(template.environment)
+        for entry in request.environment:
+            name, _, value = os.fsdecode(entry).partition("=")
+            merged[name] = value
+        environment = tuple(f"{name}={value}" for name, value in merged.items())
+    return replace(last, arguments=arguments, environment=environment)
+
+
+def _refuse(joins: tuple[Any, ...], userns: str) -> None:
+    """What would need the engine's records: the library's containers have neither name nor entry there."""
+    if joins:
+        raise UsageError(
+            "share namespaces with container", joins[0].container, reason="the library knows none by name",
+            hint="ns:PATH joins the namespace of any process of yours",
+        )  # fmt: skip
+    if userns == AUTO:
+        raise UsageError(
+            "use userns", AUTO, reason="ranges of ids are kept with a container's record, and the library has none",
+            hint="jubako run --userns auto has it; uidmap and gidmap say a range by hand",
         )  # fmt: skip
 
 
 def _open_all(joins: tuple[tuple[str, str], ...]) -> dict[str, int]:
     """A descriptor of each namespace that is joined by its path."""
-    return {f"ns:{kind}": _open_namespace(path, kind) for kind, path in joins}
-
-
-def _open_namespace(path: str, kind: str) -> int:
+    opened: dict[str, int] = {}
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as failure:
-        raise JubakoError.from_os_error(f"join {kind} namespace", path, failure) from failure
+        for kind, path in joins:
+            try:
+                opened[f"ns:{kind}"] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as failure:
+                raise JubakoError.from_os_error(f"open the {kind} namespace", path, failure) from failure
+    except JubakoError:
+        for fd in opened.values():
+            os.close(fd)
+        raise
+    return opened
 
 
 def _stamp(paths: Paths) -> tuple[int, ...]:
@@ -174,7 +197,7 @@ def _stamp(paths: Paths) -> tuple[int, ...]:
     try:
         status = os.stat(f"{paths.data}/images/names.json")
     except OSError:
-        return ()
+        return (0,)
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 

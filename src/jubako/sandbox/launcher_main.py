@@ -1,12 +1,19 @@
 """The launcher's program: `python -I -S .../launcher_main.py`, with the caller's socket as descriptor 3.
 
-It enters the user's base user namespace once (the host's root has no need to), becomes PID 1 of an outer PID namespace, so
-that whatever happens to it ends its containers, takes a mount namespace of its own, and serves. All modules are loaded
-before the first container is forked.
+It enters the user's base user namespace once (the host's root has no need to), becomes PID 1 of an outer PID namespace,
+so that whatever happens to it ends its containers, takes a mount namespace of its own, and serves. All modules are
+loaded before the first container is forked.
 """
+
+from __future__ import annotations
 
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.linux.scm import Socket
+    from jubako.sandbox.jobs import Jobs
 
 CHANNEL = 3
 
@@ -29,7 +36,7 @@ def main() -> None:
         channel.send(encode_refusal(Refused.of(error)))
 
 
-def _come_up(channel):  # type: ignore[no-untyped-def]
+def _come_up(channel: Socket) -> None:
     from jubako.engine.launch import open_basis
     from jubako.linux import clone, scm
     from jubako.paths import find_paths, make_run_directories
@@ -56,11 +63,14 @@ def _come_up(channel):  # type: ignore[no-untyped-def]
         return
     try:
         _serve(channel, caller, jobs)
+    except BaseException:
+        if os.environ.get("JUBAKO_DEBUG"):
+            sys.excepthook(*sys.exc_info())
     finally:
         os._exit(1)
 
 
-def _serve(channel, caller, jobs):  # type: ignore[no-untyped-def]
+def _serve(channel: Socket, caller: int, jobs: Jobs) -> None:
     """The launcher proper: PID 1 of the outer PID namespace. Never returns."""
     import gc
 

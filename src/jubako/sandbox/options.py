@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TypedDict
 
+    Arguments = Sequence[str | bytes | os.PathLike[str]]
     Environment = Mapping[str, str] | Sequence[str]
     Volumes = Mapping[str, str] | Sequence[str]
 
@@ -76,9 +77,9 @@ if TYPE_CHECKING:
 KNOWN = frozenset(
     (
         "image", "rootfs", "entrypoint", "init", "env", "env_file", "env_host", "unsetenv", "unsetenv_all", "workdir",
-        "user", "group_add", "umask", "ulimit", "oom_score_adj", "hostname", "domainname", "add_host", "no_hosts", "dns",
-        "dns_search", "dns_option", "volume", "volumes", "mount", "tmpfs", "read_only", "read_only_tmpfs", "device",
-        "shm_size", "propagation", "no_pivot", "storage", "cap_add", "cap_drop", "security_opt", "privileged", "sysctl",
+        "user", "group_add", "umask", "ulimit", "oom_score_adj", "hostname", "domainname", "add_host", "no_hosts",
+        "dns", "dns_search", "dns_option", "volume", "volumes", "mount", "tmpfs", "read_only", "read_only_tmpfs",
+        "device", "shm_size", "propagation", "no_pivot", "storage", "cap_add", "cap_drop", "security_opt", "privileged", "sysctl",
         "pid", "ipc", "uts", "network", "cgroupns", "userns", "ns", "time_offset", "uidmap", "gidmap", "best_effort",
     )
 )  # fmt: skip
@@ -137,8 +138,8 @@ def encode_environment(variables: Environment) -> tuple[bytes, ...]:
     return tuple(os.fsencode(entry) for entry in entries)
 
 
-def encode_arguments(arguments: Sequence[str | bytes | os.PathLike[str]] | str) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    """The argument vector as text, for people, and as bytes. A string alone is refused: there is no shell to split it."""
+def encode_arguments(arguments: Arguments) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
+    """The argument vector as text, for people, and as bytes. A string alone is refused: no shell would split it."""
     if isinstance(arguments, str | bytes):
         raise UsageError(
             "run", repr(arguments), reason="the command must be a sequence of arguments",

@@ -1,7 +1,7 @@
 """`run`, `start` and `Sandbox`: a fresh, isolated container for each call, made by a warm launcher.
 
-Nothing of the caller's process reaches a container but what is said: it is not forked, its descriptors are not inherited,
-its environment is not copied. Any number of threads may call at once.
+Nothing of the caller's process reaches a container but what is said: it is not forked, its descriptors are not
+inherited, its environment is not copied. Any number of threads may call at once.
 """
 
 from __future__ import annotations
@@ -20,15 +20,11 @@ from jubako.sandbox.streams import DEVNULL, PIPE, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
     from types import TracebackType
     from typing import Literal, TypedDict, Unpack, overload
 
-    from jubako.sandbox.options import Environment, Options
+    from jubako.sandbox.options import Arguments, Environment, Options
     from jubako.sandbox.streams import Stream
-
-    Arguments = Sequence[str | bytes | os.PathLike[str]]
 
     class Call(TypedDict, total=False):
         """How one program is run."""
@@ -65,8 +61,8 @@ _PATIENCE = 10.0
 class Sandbox:
     """Options for containers, and a launcher of one's own that makes them.
 
-    The launcher starts at the first use (or with `with`), and ends with `close` or the caller's process, whatever happens
-    to that; all of its containers end with it. Options are those of `jubako run`: see `RunOptions`.
+    The launcher starts at the first use (or with `with`), and ends with `close` or the caller's process, whatever
+    happens to that; all of its containers end with it. Options are those of `jubako run`: see `RunOptions`.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -81,11 +77,11 @@ class Sandbox:
     ) -> Result[str]: ...
 
     @overload
-    def run(
+    def run(  # noqa: F811 - `overload` is typing's own to a type checker
         self, args: Arguments = (), *, env: Environment | None = None, text: Literal[False], **call: Unpack[Call]
     ) -> Result[bytes]: ...
 
-    def run(
+    def run(  # noqa: F811
         self, args: Arguments = (), *, env: Environment | None = None, text: bool = True, **call: Unpack[Call]
     ) -> Result[str] | Result[bytes]:
         """Run a program in a fresh container and wait for it; see `jubako.run`. `env` is added to the sandbox's own."""
@@ -142,27 +138,31 @@ def run(args: Arguments = (), *, text: Literal[True] = True, **options: Unpack[R
 
 
 @overload
-def run(args: Arguments = (), *, text: Literal[False], **options: Unpack[RunArguments]) -> Result[bytes]: ...
+def run(  # noqa: F811
+    args: Arguments = (), *, text: Literal[False], **options: Unpack[RunArguments]
+) -> Result[bytes]: ...
 
 
-def run(args: Arguments = (), *, text: bool = True, **options: Unpack[RunArguments]) -> Result[str] | Result[bytes]:
+def run(  # noqa: F811
+    args: Arguments = (), *, text: bool = True, **options: Unpack[RunArguments]
+) -> Result[str] | Result[bytes]:
     """Run a program in a fresh container, and wait for it.
 
-    `args` is the argument vector; empty, the image's own command runs. Without `image` or `rootfs` the image is `host`: the
-    running system, read-only. Every other flag of `jubako run` that says how a container is made is a keyword.
+    `args` is the argument vector; empty, the image's own command runs. Without `image` or `rootfs` the image is `host`:
+    the running system, read-only. Every other flag of `jubako run` that says how a container is made is a keyword.
 
     `input` (text or bytes) is fed to the program; else `stdin` is DEVNULL, None (the caller's own), a descriptor or a
-    file. `stdout` and `stderr` are captured (PIPE) unless they say otherwise; `stderr=STDOUT` joins them. Captured output
-    is text (UTF-8, what is not is replaced), or bytes with `text=False`. `output_limit` is the most bytes kept of each
-    stream; a program that writes more is killed. `timeout` is in seconds.
+    file. `stdout` and `stderr` are captured (PIPE) unless they say otherwise; `stderr=STDOUT` joins them. Captured
+    output is text (UTF-8, what is not is replaced), or bytes with `text=False`. `output_limit` is the most bytes kept
+    of each stream; a program that writes more is killed. `timeout` is in seconds.
 
-    A program's exit code is a value. Raises `ProgramNotFoundError` and `NotExecutableError` for a program that cannot be
-    started, `TimeLimitError` when the time is up (the container is killed), with `check=True` `ProgramError` for an
+    A program's exit code is a value. Raises `ProgramNotFoundError` and `NotExecutableError` for a program that cannot
+    be started, `TimeLimitError` when the time is up (the container is killed), with `check=True` `ProgramError` for an
     exit code other than 0, `UsageError` for options that cannot be, and `JubakoError` for all else.
     """
     call = {name: options.pop(name) for name in _CALL if name in options}  # type: ignore[misc]
     names, request = _request(args, options)
-    return _run(_shared_launcher(), names, request, text=text, **call)  # type: ignore[arg-type]
+    return _run(_shared_launcher(), names, request, text=text, **call)
 
 
 def start(args: Arguments = (), **options: Unpack[StartArguments]) -> Container:
@@ -173,7 +173,7 @@ def start(args: Arguments = (), **options: Unpack[StartArguments]) -> Container:
     """
     streams = [options.pop(name, DEVNULL) for name in ("stdin", "stdout", "stderr")]  # type: ignore[misc]
     names, request = _request(args, options)
-    return _start(_shared_launcher(), names, request, Streams(*streams, relay=False))  # type: ignore[arg-type]
+    return _start(_shared_launcher(), names, request, Streams(*streams, relay=False))
 
 
 def _request(args: Arguments, options: Options) -> tuple[tuple[str, ...], Request]:

@@ -1,11 +1,21 @@
-"""A throw-away layer in memory: the step that makes room for it in the container's own mount namespace."""
+"""A throw-away layer in memory: what a container writes above its image ends with its mount namespace.
+
+So there is nothing on disk to make, to count or to remove, however the container ends. It is a tmpfs (its default limit
+is half of the machine's memory), on which overlayfs or fuse-overlayfs keeps the writable layer.
+"""
 
 from __future__ import annotations
 
 import os
 
+from jubako.errors import JubakoError
+from jubako.linux import clone
 from jubako.linux import mount as mnt
-from jubako.plan.step import Slots, Step, step
+from jubako.paths import Paths
+from jubako.plan.host import RootSource
+from jubako.plan.step import SUPERVISOR, Slots, Step, step
+from jubako.plan.steps.fuse import StartFuseOverlay
+from jubako.plan.steps.rootfs import MountOverlay
 
 
 @step()
@@ -21,7 +31,51 @@ class MountScratch(Step):
             os.makedirs(directory, 0o755, exist_ok=True)
 
     def call(self) -> str:
-        return f'mount("tmpfs", "{self.path}", "tmpfs", MS_NOSUID|MS_NODEV, "mode=755"); mkdir({", ".join(self.directories)})'
+        made = ", ".join(self.directories)
+        return f'mount("tmpfs", "{self.path}", "tmpfs", MS_NOSUID|MS_NODEV, "mode=755"); mkdir({made})'
 
     def subject(self) -> str:
         return self.path
+
+
+@step(actor=SUPERVISOR)
+class MountSupervisorScratch(MountScratch):
+    """As `MountScratch`, in the supervisor's mount namespace: fuse-overlayfs runs there."""
+
+
+def add_scratch(steps: list[Step], root: RootSource, path: str) -> list[Step]:
+    """`steps` with a scratch file system at `path`, made right before the layer that lies on it."""
+    result: list[Step] = []
+    for item in steps:
+        if isinstance(item, MountOverlay):
+            result.append(MountScratch(path, (root.upper, root.work)))
+        elif isinstance(item, StartFuseOverlay):
+            result.append(MountSupervisorScratch(path, (root.upper, root.work, root.path)))
+        result.append(item)
+    return result
+
+
+def probe_storage(paths: Paths, path: str) -> None:
+    """Find out whether the kernel's overlayfs works on such a scratch file system, and note it in `paths.run`.
+
+    The process is in the base already, so a child of its own with its own mount namespace can simply try.
+    """
+    from jubako.image.storage import StorageFacts, find_fuse_overlayfs, remember_facts, try_overlay
+
+    reader, writer = os.pipe()
+    pid, pidfd = clone.clone(clone.CLONE_NEWNS)
+    if pid == 0:
+        try:
+            mnt.mount("tmpfs", path, "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV, "mode=755")
+            try_overlay(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except (JubakoError, OSError) as failure:
+            os.write(writer, str(failure).partition("\n")[0].encode()[:1024])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.close(pidfd)
+    with open(reader, "rb") as file:
+        obstacle = file.read().decode(errors="replace")
+    os.waitpid(pid, 0)
+    program, fuse_obstacle = find_fuse_overlayfs()
+    remember_facts(paths, StorageFacts(obstacle, program, fuse_obstacle))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3
 """As in `subprocess`: capture or feed, send errors where output goes, nothing. None is the caller's own stream."""
+SIGKILL = 9
 _CHUNK = 1 << 16
 _NAMES = ("input", "output", "error")
 
@@ -163,6 +164,7 @@ class Streams:
         """Feed and read until the container ends; its exit code, or None when `deadline` (monotonic) has come."""
         sinks = {sink.fd: sink for sink in (self.output, self.error) if sink is not None and sink.fd >= 0}
         answers = running.fileno()
+        killed = False
         while True:
             waiting = select.poll()
             waiting.register(answers, select.POLLIN)
@@ -191,8 +193,9 @@ class Streams:
                         del sinks[fd]
                         changed = True
                         break
-                if self.truncated:
-                    running.signal(9)
+                if self.truncated and not killed:
+                    killed = True
+                    running.signal(SIGKILL)
 
     @property
     def truncated(self) -> bool:
