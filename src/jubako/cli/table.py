@@ -30,6 +30,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
     "create": Entry("create", "make a container without starting it", _RUN),
     "exec": Entry("exec", "run a command in a running container", _RUN),
+    "explain": Entry("explain", "show every step that makes a container, without making it", _RUN),
     "ps": Entry("ps", "list containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
     "images": Entry("images", "list images", _IMAGES),
