@@ -90,7 +90,7 @@ def remove_image(paths: Paths, name: str, *, force: bool = False) -> RemovedImag
     An image that a container uses is kept and refused; with `force` it loses its names and goes with `prune` when the
     container is gone.
     """
-    with locked(paths):
+    with locked(paths) as doomed:
         names = read_names(paths)
         image_id = find_id(paths, names, name)
         own = sorted(known for known, identity in names.items() if identity == image_id)
@@ -116,7 +116,7 @@ def remove_image(paths: Paths, name: str, *, force: bool = False) -> RemovedImag
             freed = 0
             if last and not users:
                 os.unlink(f"{paths.data}/images/{image_id}.json")
-                freed = remove_unreferenced(paths)
+                freed = remove_unreferenced(paths, doomed)
     return RemovedImage(id="sha256:" + image_id, untagged=tuple(going), deleted=last and not users, freed=freed)
 
 
@@ -125,24 +125,24 @@ def prune_images(paths: Paths, *, every: bool = False) -> tuple[RemovedImage, ..
     needs.
     """
     removed = []
-    with locked(paths):
+    with locked(paths) as doomed:
         names = read_names(paths)
-        doomed = []
+        going = []
         for image_id in list_ids(paths):
             own = tuple(sorted(known for known, identity in names.items() if identity == image_id))
             if (own and not every) or containers_of(paths, image_id):
                 continue
-            doomed.append((image_id, own))
-        sizes = {image_id: _own_size(paths, image_id, {other for other, _own in doomed}) for image_id, _own in doomed}
+            going.append((image_id, own))
+        sizes = {image_id: _own_size(paths, image_id, {other for other, _own in going}) for image_id, _own in going}
         with publishing(paths):
-            for image_id, own in doomed:
+            for image_id, own in going:
                 for known in own:
                     del names[known]
                 removed.append(RemovedImage("sha256:" + image_id, own, True, sizes[image_id]))
             write_names(paths, names)
-            for image_id, _own in doomed:
+            for image_id, _own in going:
                 os.unlink(f"{paths.data}/images/{image_id}.json")
-            remove_unreferenced(paths)
+            remove_unreferenced(paths, doomed)
     return tuple(removed)
 
 

@@ -15,6 +15,7 @@ killed command, and the next one that changes the store removes it. If a command
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -53,20 +54,32 @@ class Workplace:
 
 
 @contextmanager
-def locked(paths: Paths) -> Iterator[None]:
-    """Hold the store alone. Whatever an earlier command left half done is put right first."""
+def locked(paths: Paths) -> Iterator[list[Workplace]]:
+    """Hold the store alone. Whatever an earlier command left half done is put right first.
+
+    Gives a list of places to remove afterwards, when others may go on: a large tree takes seconds.
+    """
     for room in ROOMS:
         _make_room(paths, room)
+    doomed: list[Workplace] = []
+    abandoned: list[Workplace] = []
     fd = os.open(f"{paths.data}/images/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        _reap(paths)
+        abandoned = _abandoned(paths)
         if os.path.exists(_mark(paths)):
-            remove_unreferenced(paths)
+            remove_unreferenced(paths, doomed)
             os.unlink(_mark(paths))
-        yield
+        yield doomed
     finally:
         os.close(fd)
+        for place in abandoned:
+            try:
+                _discard(paths, place)
+            except JubakoError:  # of no concern to this command; the next one tries again
+                pass
+        for place in doomed:
+            _discard(paths, place)
 
 
 @contextmanager
@@ -75,15 +88,11 @@ def workplace(paths: Paths) -> Iterator[Workplace]:
     with locked(paths):
         path = f"{paths.data}/tmp/{os.urandom(8).hex()}"
         os.mkdir(path, 0o700)
-        lock_fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        place = _occupy(path)
     try:
-        yield Workplace(path, lock_fd)
+        yield place
     finally:
-        try:
-            _discard(paths, path)
-        finally:
-            os.close(lock_fd)
+        _discard(paths, place)
 
 
 @contextmanager
@@ -145,9 +154,9 @@ def write_names(paths: Paths, names: dict[str, str]) -> None:
     write_atomically(f"{paths.data}/images/names.json", jsontext.dumps(ordered, indent=1).encode())
 
 
-def remove_unreferenced(paths: Paths) -> int:
-    """Within `locked`: remove layers, blobs and names that no image refers to. Returns the bytes of layers given
-    back.
+def remove_unreferenced(paths: Paths, doomed: list[Workplace]) -> int:
+    """Within `locked`, whose list is `doomed`: remove layers, blobs and names that no image refers to. Returns the
+    bytes of layers given back.
     """
     layers: set[str] = set()
     blobs: set[str] = set()
@@ -163,7 +172,9 @@ def remove_unreferenced(paths: Paths) -> int:
                 blobs.add(known["blob"]["digest"].removeprefix("sha256:"))
             continue
         freed += known["size"] if known else 0
-        _remove_layer(paths, layer)
+        hidden = f"{paths.data}/tmp/{os.urandom(8).hex()}"
+        os.rename(layer_path(paths, layer), hidden)
+        doomed.append(_occupy(hidden))
     for blob in _hex_entries(f"{paths.data}/blobs/sha256"):
         if blob not in blobs:
             os.unlink(blob_path(paths, blob))
@@ -177,54 +188,71 @@ def remove_unreferenced(paths: Paths) -> int:
     return freed
 
 
-def _remove_layer(paths: Paths, layer: str) -> None:
-    """Out of sight by one rename, then away; a container that still has it mounted keeps its open files."""
-    hidden = f"{paths.data}/tmp/{os.urandom(8).hex()}"
-    os.rename(layer_path(paths, layer), hidden)
-    _discard(paths, hidden)
+def _occupy(path: str) -> Workplace:
+    """Within `locked`: say of a directory below `tmp` that this command works there."""
+    lock_fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock_fd, fcntl.LOCK_EX)
+    return Workplace(path, lock_fd)
 
 
-def _reap(paths: Paths) -> None:
-    """Remove the workplaces of commands that are gone; a held lock says that one is at work."""
+def _abandoned(paths: Paths) -> list[Workplace]:
+    """Within `locked`: the workplaces of commands that are gone, now this command's. A held lock says that somebody is
+    at work.
+    """
+    found = []
     for name in os.listdir(f"{paths.data}/tmp"):
         path = f"{paths.data}/tmp/{name}"
         try:
             fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            _discard(paths, path)
+            if not _remove_empty(path):
+                found.append(_occupy(path))
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            continue
-        else:
-            _discard(paths, path)
-        finally:
             os.close(fd)
+        else:
+            found.append(Workplace(path, fd))
+    return found
 
 
-def _discard(paths: Paths, path: str) -> None:
-    """Remove a directory whose entries are files of ours and layers' trees (directories), the trees inside the base."""
+def _remove_empty(path: str) -> bool:
+    """Remove a directory that its owner has all but removed; False if it still holds something."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+    except OSError as failure:
+        if failure.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
+
+
+def _discard(paths: Paths, place: Workplace) -> None:
+    """Remove a workplace: trees of the base's ids inside the base, files of ours here, and last of all its lock."""
     from jubako.image.remove import remove_tree
 
     try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        for tree in _trees(top):
-            fd = os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-            try:
-                run_in_base(paths, "jubako.image.remove:empty_handle", {"handle": fd}, keep=(fd,))
-            finally:
-                os.close(fd)
+        top = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for tree in _trees(top):
+                fd = os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+                try:
+                    keep = (fd, place.lock_fd)
+                    run_in_base(paths, "jubako.image.remove:empty_handle", {"handle": fd}, keep)
+                finally:
+                    os.close(fd)
+            for name in os.listdir(top):
+                if name != "lock":
+                    remove_tree(top, name)
+            os.unlink("lock", dir_fd=top)
+        finally:
+            os.close(top)
+        _remove_empty(place.path)
     finally:
-        os.close(top)
-    parent = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        remove_tree(parent, os.path.basename(path))
-    finally:
-        os.close(parent)
+        os.close(place.lock_fd)
 
 
 def _trees(top: int) -> list[str]:
