@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -305,3 +306,22 @@ def test_a_failed_load_leaves_no_process_behind(store: Paths, tmp_path: Path) ->
         load(store, str(archive))
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("case", [case for case in HOSTILE if "link" in case])
+def test_without_openat2_a_hostile_layer_is_refused_as_well(
+    case: str, store: Paths, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jubako.image import remove, unpack
+
+    def missing(*_arguments: object) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(unpack, "openat2", missing)  # the child is forked, so it holds there too
+    monkeypatch.setattr(remove, "openat2", missing)
+    make, _reason = HOSTILE[case]
+    archive = archives.write_docker_archive(tmp_path / "hostile.tar", [layer(*make(str(victim)))], ["hostile"])
+    with pytest.raises(JubakoError, match=r"hostile\.tar, layer 1 of 1"):
+        load(store, str(archive))
+    assert things_in(store) == []
+    assert (victim / "passwd").read_text() == "untouched"
