@@ -29,14 +29,14 @@ def explained(capsys, *argv: str) -> str:
 
 def test_the_steps_come_in_order_with_calls_and_reasons(capsys, place):
     told = json.loads(explained(capsys, "--json", "run", "--rootfs", str(place / "rootfs"), "/bin/sh"))
-    steps = told["steps"]
-    assert [step["number"] for step in steps] == list(range(1, len(steps) + 1))
-    calls = [step["call"] for step in steps]
+    plan = next(section for section in told["sections"] if section["key"] == "plan")
+    calls = [call for step in plan["steps"] for call in step["calls"]]
     position = {
-        word: next(i for i, call in enumerate(calls) if word in call) for word in ("clone(", "pivot_root", "execve")
+        word: next(i for i, call in enumerate(calls) if word in call) for word in ("clone", "pivot_root", "execve")
     }
-    assert position["clone("] < position["pivot_root"] < position["execve"] == len(calls) - 1
-    assert all(step["why"] and step["step"] and step["actor"] in ("runtime", "supervisor", "init") for step in steps)
+    assert position["clone"] < position["pivot_root"] < position["execve"] == len(calls) - 1
+    for section in told["sections"]:
+        assert all(step["why"] and step["actor"] for step in section["steps"])
 
 
 def test_kernel_flags_are_named_and_flags_change_the_plan(capsys, place):
@@ -51,16 +51,8 @@ def test_kernel_flags_are_named_and_flags_change_the_plan(capsys, place):
 def test_nothing_is_made(capsys, place):
     before = sorted(os.listdir(place))
     explained(capsys, "run", "host", "--", "true")
-    explained(capsys, "--config", "run", "--memory", "64m", "host", "true")
     explained(capsys, "create", "--cap-add", "SYS_ADMIN", "host", "true")
     assert sorted(os.listdir(place)) == before
-
-
-def test_config_prints_the_document_of_the_runtime_specification(capsys, place):
-    document = json.loads(explained(capsys, "--config", "run", "-w", "/tmp", "host", "--", "echo", "hi"))
-    assert document["ociVersion"].startswith("1.")
-    assert document["process"]["args"] == ["echo", "hi"]
-    assert document["process"]["cwd"] == "/tmp"
 
 
 def test_what_run_would_refuse_is_refused(capsys):

@@ -6,7 +6,8 @@ import sys
 
 from jubako.cli.commands.create import COMMAND as CREATE
 from jubako.cli.commands.run import COMMAND as RUN
-from jubako.cli.flags import ANY, SWITCH, Argument, Command, Flag, Values, parse
+from jubako.cli.flags import ANY, Argument, Command, Values, parse
+from jubako.cli.help import columns_of, wants_bold
 from jubako.cli.main import printable
 from jubako.cli.output import JSON_FLAG, print_json
 from jubako.cli.run_flags import run_options
@@ -14,15 +15,14 @@ from jubako.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.engine.explain import Explanation, Told
+    from collections.abc import Callable
+
+    from jubako.engine.explain import Explanation, Taken
 
 COMMAND = Command(
     "explain",
     "show every step that makes a container, without making it",
-    flags=(
-        JSON_FLAG,
-        Flag(("--config",), "print the container's config.json (OCI runtime-spec) instead", SWITCH, group="Output"),
-    ),
+    flags=(JSON_FLAG,),
     arguments=(Argument("run", "words", ANY, completes="jubako", help="a command line of 'jubako run' or 'create'"),),
     description="""
         Plans the container as 'jubako run' would and prints the plan: whose turn it is, the system calls with their
@@ -33,7 +33,7 @@ COMMAND = Command(
     """,
     examples=(
         ("A directory as the root.", "jubako explain run --rootfs ./rootfs /bin/sh"),
-        ("The document that another OCI runtime would take.", "jubako explain --config run host -- true"),
+        ("Only the system calls.", "jubako explain --json run host true | jq -r '.sections[].steps[].calls[]'"),
     ),
     interspersed=False,
     usage=("[OPTIONS] run [RUN OPTIONS] IMAGE [COMMAND [ARG...]]",),
@@ -41,7 +41,7 @@ COMMAND = Command(
 
 
 def run(values: Values) -> int:
-    from jubako.engine.explain import explain_container
+    from jubako.engine.explain import explain_run
 
     words: tuple[str, ...] = values.words
     if words[:1] == ("container",):
@@ -60,70 +60,60 @@ def run(values: Values) -> int:
 
         pages.show(lambda columns, bold: pages.command_help(command, columns, bold))
         return 0
-    explanation = explain_container(run_options(asked))
-    if values.config:
-        from jubako.spec.dump import dump
-
-        print_json(dump(explanation.spec), indented=True)
-    elif values.json:
-        print_json(_as_data(explanation))
+    explanation = explain_run(run_options(asked), start=command is RUN)
+    if values.json:
+        print_json(explanation.as_data())
     else:
         _show(explanation)
     return 0
 
 
-def _as_data(explanation: Explanation) -> dict[str, object]:
-    return {
-        "base": {"exists": bool(explanation.base_pid), "pid": explanation.base_pid, "steps": _list(explanation.base)},
-        "steps": _list(explanation.steps),
-        "notes": list(explanation.notes),
-    }
-
-
-def _list(steps: tuple[Told, ...]) -> list[dict[str, object]]:
-    return [
-        {"number": number, "actor": step.actor, "step": step.name, "call": step.call, "why": step.why}
-        for number, step in enumerate(steps, 1)
-    ]
-
-
 def _show(explanation: Explanation) -> None:
     paint = _Paint()
-    if explanation.base:
-        pid = explanation.base_pid
-        there = f"already there, kept by process {pid}" if pid else "made first, since it is not there yet"
-        print(paint.strong(f"The base user namespace, once a user ({there})"))
-        _show_steps(explanation.base, paint)
-        print()
-    print(paint.strong(f"The container: {len(explanation.steps)} steps"))
-    _show_steps(explanation.steps, paint)
-    for note in explanation.notes:
-        print(f"\nnote: {note}")
+    for number, section in enumerate(explanation.sections):
+        print(("\n" if number else "") + paint.strong(section.title))
+        if section.text:
+            _print_wrapped(section.text, "  ")
+        _show_steps(section.steps, paint)
+    for title, sentences in (("Left out", explanation.left_out), ("Warnings", explanation.warnings)):
+        if sentences:
+            print("\n" + paint.strong(title))
+        for sentence in sentences:
+            _print_wrapped(sentence, "  - ")
 
 
-def _show_steps(steps: tuple[Told, ...], paint: _Paint) -> None:
+def _show_steps(steps: tuple[Taken, ...], paint: _Paint) -> None:
     """One system call a line; a reason that is the same as that of the step before is not said again."""
+    from jubako.engine.explain import ACTORS
+
     actor = said = ""
-    for number, step in enumerate(steps, 1):
+    for step in steps:
         if step.actor != actor:
-            actor = step.actor
-            print(f"  {paint.strong(actor)}")
-        label = f"{number:>3}"
-        for call in step.call.split("; "):
-            print(f"  {label}  {printable(call)}")
-            label = "   "
-        why = f"{step.name}: {step.why}"
-        if why != said:
-            print(paint.faint(f"       # {why}"))
-            said = why
+            actor, said = step.actor, ""
+            print(f"  {paint.strong(ACTORS.get(actor, actor))}:")
+        label = step.label
+        for call in step.calls:
+            print(f"  {label:>4}  {printable(call)}")
+            label = ""
+        if step.why != said:
+            _print_wrapped(step.why, "        # ", paint.faint)
+            said = step.why
+
+
+def _print_wrapped(text: str, start: str, paint: Callable[[str], str] = str) -> None:
+    """Print a sentence in as many lines as the terminal needs, the later ones below the first one's text."""
+    import textwrap
+
+    later = start if start.strip() == "#" else " " * len(start)
+    columns = columns_of(sys.stdout)
+    for line in textwrap.wrap(printable(text), columns, initial_indent=start, subsequent_indent=later):
+        print(paint(line))
 
 
 class _Paint:
     """Bold and faint where a terminal shows them, and NO_COLOR does not forbid."""
 
     def __init__(self) -> None:
-        from jubako.cli.help import wants_bold
-
         self.wanted = wants_bold(sys.stdout)
 
     def strong(self, text: str) -> str:
