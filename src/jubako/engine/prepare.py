@@ -26,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.image.model import Image
 
+_TTY_GROUP = 5
+
 
 @record
 class Prepared:
@@ -51,11 +53,13 @@ def prepare(
     cgroup: str = "",
     ids: ContainerIds | None = None,
     supervised: bool = True,
+    probe: bool = True,
 ) -> Prepared:
     """The plan for `request` on this host.
 
     `directory` is the container's own, for its writable layer; `files` are generated mounts; `ids` is given where a
-    range was allocated before. Pure but for reading facts: nothing is made, so `explain` calls it too.
+    range was allocated before. Pure but for reading facts, and for the caches of two of them; without `probe` nothing
+    at all is made, tried or cached, so `explain` calls it too.
     """
     spec, extras = request.spec, request.extras
     if ids is None:
@@ -63,12 +67,12 @@ def prepare(
     on_host = extras.root.kind in (kinds.HOST, kinds.HOST_OVERLAY)
     host = gather_host(paths, base, host_image=on_host)
     warnings = [] if not base.lost else [f"{loss}" for loss in base.lost]
-    compiled = compile_filter(paths, spec, extras)
+    compiled = compile_filter(paths, spec, extras, cached=probe)
     if compiled.warning:
         warnings.append(compiled.warning)
     spec = _with_ids(spec, ids, base, host)
     spec = replace(spec, mounts=(*spec.mounts, *files))
-    source, fuse = choose_root(paths, extras, ids, host, image, directory)
+    source, fuse = choose_root(paths, extras, ids, host, image, directory, probe)
     plan = plan_container(
         spec,
         host,
@@ -88,16 +92,22 @@ def prepare(
     return Prepared(spec, plan, ids, host, source, tuple(warnings))
 
 
-def compile_filter(paths: Paths, spec: Spec, extras: ContainerExtras) -> CompiledFilter:
+def compile_filter(paths: Paths, spec: Spec, extras: ContainerExtras, *, cached: bool = True) -> CompiledFilter:
     """The system call filter of the request: none, the default one, or a profile of the user's."""
     from jubako.plan.seccomp import filter_for
 
     sets = spec.process.capabilities
-    return filter_for(extras.seccomp, sets.bounding if sets is not None else (), paths.cache + "/seccomp")
+    return filter_for(extras.seccomp, sets.bounding if sets is not None else (), paths.cache + "/seccomp" if cached else "")
 
 
 def choose_root(
-    paths: Paths, extras: ContainerExtras, ids: ContainerIds, host: Host, image: Image | None, directory: str
+    paths: Paths,
+    extras: ContainerExtras,
+    ids: ContainerIds,
+    host: Host,
+    image: Image | None,
+    directory: str,
+    probe: bool = True,
 ) -> tuple[RootSource, str]:
     """Where the root comes from, and the path of fuse-overlayfs if that is what makes it."""
     root, pivot = extras.root, not extras.no_pivot
@@ -112,21 +122,30 @@ def choose_root(
         source = RootSource("assembled", f"{directory}/merged", host.tree.binds, upper, work, pivot=pivot)
         return source, program
     if root.kind == kinds.OVERLAY:
-        return _overlay(paths, extras, (root.path,), upper, work, f"{directory}/merged", pivot)
+        source, program = _overlay(paths, extras, (root.path,), upper, work, f"{directory}/merged", pivot, probe)
+        return replace(source, foreign_lower=host.privileged and ids.nested), program
     if image is None:
         raise JubakoError("find the layers of", root.image, reason="the image is gone")
     lower = tuple(reversed(image.layers))
     if ids.nested and not _same_owners(ids):
         return RootSource("copy", f"{directory}/root", lower, pivot=pivot), ""
-    return _overlay(paths, extras, lower, upper, work, f"{directory}/merged", pivot)
+    return _overlay(paths, extras, lower, upper, work, f"{directory}/merged", pivot, probe)
 
 
 def _overlay(
-    paths: Paths, extras: ContainerExtras, lower: tuple[str, ...], upper: str, work: str, merged: str, pivot: bool
+    paths: Paths,
+    extras: ContainerExtras,
+    lower: tuple[str, ...],
+    upper: str,
+    work: str,
+    merged: str,
+    pivot: bool,
+    probe: bool,
 ) -> tuple[RootSource, str]:
-    from jubako.image.storage import COPY, FUSE_OVERLAYFS, choose_storage, read_facts
+    from jubako.image.storage import COPY, FUSE_OVERLAYFS, StorageFacts, choose_storage, known_facts, read_facts
 
-    choice = choose_storage(read_facts(paths), extras.storage)
+    facts = read_facts(paths) if probe else known_facts(paths) or StorageFacts()
+    choice = choose_storage(facts, extras.storage)
     if choice.kind == FUSE_OVERLAYFS:
         return RootSource("prepared", merged, lower, upper, work, pivot=pivot), choice.program
     if choice.kind == COPY:
@@ -172,8 +191,17 @@ def _with_ids(spec: Spec, ids: ContainerIds, base: BaseIds, host: Host) -> Spec:
     process = spec.process
     if ids.user != (0, 0) and not process.user.username and (process.user.uid, process.user.gid) == (0, 0):
         process = replace(process, user=replace(process.user, uid=ids.user[0], gid=ids.user[1]))
+    mounts = spec.mounts
+    if gids.to_outside(_TTY_GROUP) is None:  # devpts refuses an owner that is not mapped
+        mounts = tuple(
+            replace(mount, options=tuple(o for o in mount.options if o != f"gid={_TTY_GROUP}"))
+            if mount.type == "devpts"
+            else mount
+            for mount in mounts
+        )
     return replace(
         spec,
+        mounts=mounts,
         process=process,
         linux=replace(
             spec.linux, namespaces=namespaces, uid_mappings=_mappings(uids), gid_mappings=_mappings(gids)

@@ -91,6 +91,8 @@ def _plan_id_mapped(spec: Spec, source: RootSource) -> Iterator[Step]:
     """Only the host's root may make id-mapped copies of its mounts; the container's own process attaches them."""
     if source.kind == "tree":
         yield CloneIdMapped(source.path, "rootfs", required=True)
+    elif source.foreign_lower:
+        yield CloneIdMapped(source.lower[0], "lower", required=True)
     for position, mount in enumerate(spec.mounts):
         if is_bind(mount):
             yield CloneIdMapped(mount.source, f"mount{position}")
@@ -103,6 +105,8 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     if spaces.nested and not host.privileged and not maps_caller(spec):
         yield rootfs.OpenPaths(_caller_paths(spec, host, extras.root))
     yield from plan_identity(spec, spaces, host, place_in_cgroup=bool(extras.cgroup))
+    for name, value in spec.linux.sysctl:
+        yield process.WriteSysctl(name, value)
     if "pid" in spaces.joined:
         yield process.HideProcess()
     yield from _plan_root(extras.root, host)
@@ -124,8 +128,6 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     yield rootfs.PivotRoot() if extras.root.pivot else rootfs.MoveRoot()
     if spec.linux.rootfs_propagation:
         yield rootfs.SetRootPropagation(spec.linux.rootfs_propagation)
-    for name, value in spec.linux.sysctl:
-        yield process.WriteSysctl(name, value)
     yield from plan_program(spec.process, host, extras, create_directory=True, read_only=spec.root.readonly)
 
 
@@ -152,7 +154,11 @@ def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
     elif source.kind == "tree":
         yield rootfs.AttachRoot("rootfs", source.path, host.stage)
     elif source.kind == "overlay":
-        yield rootfs.MountOverlay(source.lower, source.upper, source.work, host.stage, source.volatile)
+        lower = source.lower
+        if source.foreign_lower and host.privileged:
+            yield rootfs.AttachRoot("lower", lower[0], host.foreign_proc)
+            lower = (host.foreign_proc,)
+        yield rootfs.MountOverlay(lower, source.upper, source.work, host.stage, source.volatile)
     else:
         yield rootfs.MountHostRoot(host.stage)
     yield rootfs.OpenRoot(host.stage)

@@ -56,6 +56,8 @@ class RootSource:
     upper: str = ""
     work: str = ""
     volatile: bool = False
+    foreign_lower: bool = False
+    """The lower directory belongs to the host's users, not to the base's: the host's root id-maps it."""
     pivot: bool = True
 
 

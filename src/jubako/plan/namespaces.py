@@ -59,14 +59,12 @@ def namespaces_of(spec: Spec) -> NamespaceSet:
 
 def plan_processes(spaces: NamespaceSet, host: Host, *, supervised: bool) -> Iterator[Step]:
     """The supervisor, in the base user namespace: an ordinary user enters it first, since only there is a new PID
-    namespace allowed; the host's root stays outside, for what only it may do."""
+    namespace allowed; the host's root stays outside: it may write any map, and id-mapped mounts want its rights."""
     if supervised:
         if not host.privileged:
             yield ns.JoinBase()
         # A PID namespace can be joined only from one of its ancestors: then there is none around the supervisor.
         yield CloneSupervisor(0 if "pid" in spaces.joined else CLONE_NEWPID)
-        if host.privileged and spaces.nested:
-            yield ns.JoinBaseAsRoot()
 
 
 def plan_init(spec: Spec, spaces: NamespaceSet, host: Host, *, place_in_cgroup: bool) -> Iterator[Step]:

@@ -25,22 +25,6 @@ class JoinBase(Step):
 
 
 @step(actor=SUPERVISOR)
-class JoinBaseAsRoot(Step):
-    """The supervisor leaves the host root's user namespace for the containers' own id range."""
-
-    needs = ("base",)
-
-    def apply(self, slots: Slots) -> None:
-        join_user_namespace(slots["base"])
-
-    def call(self) -> str:
-        return "setns(base, CLONE_NEWUSER); prctl(PR_SET_DUMPABLE, 1)"
-
-    def operation(self) -> str:
-        return "join the base user namespace"
-
-
-@step(actor=SUPERVISOR)
 class JoinNamespace(Step):
     """Join an existing namespace from the base, before the container's own user namespace is made."""
 
