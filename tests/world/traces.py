@@ -3,7 +3,8 @@
 Compared are: processes below pytest (all of them, see `reaper`, but for zombies and the base's pause process, which is
 meant to stay) with their namespaces, mounts of the host and of the base's mount namespace, cgroups, network devices,
 files of jubako's directories and of the temporary ones, descriptors of pytest itself, and System V objects.
-Meant to stay, so not compared: the base's record, lock files, and the cache, which holds only what content names.
+Meant to stay, so not compared: the base's record, lock files, the cache, which holds only what content names, the facts
+found about storage, and the index of image names, which stays when it is empty (images themselves are compared).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from world.account import Account
 SETTLE_SECONDS = 3.0
 """Processes end, and their namespaces and mounts with them, a little after what they were started for."""
 
-_STAYING_NAMES = ("base", "lock", "locks", "base.lock")
+_STAYING_NAMES = ("base", "lock", "locks", "base.lock", "storage.json", "names.json")
 _STAYING_ENDINGS = (".lock",)
 _FOREIGN = ("pytest-of-", ".pytest_cache", ".cache", ".local")
 """Entries of the temporary and home directories that are the test tools' own, or looked at elsewhere."""
@@ -150,20 +151,13 @@ def _ancestors(processes: dict[int, _Process], pid: int) -> set[int]:
 
 
 def base_pauses(run: Path) -> set[int]:
-    """The pids that the record of the base (`run/base`, a file or a directory of files) names."""
-    record = run / "base"
+    """The pause process that the record of the base (`run/base`: pid, start time, boot id) names, if it is there."""
     try:
-        files = [record / name for name in os.listdir(record)] if record.is_dir() else [record]
-        words = [word for file in files for word in _words(file)]
-    except OSError:
+        pid, started, *_ = (run / "base").read_text().split()
+        fields = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(") ")[2].split()
+    except (OSError, ValueError):
         return set()
-    return {int(word) for word in words if word.isdigit() and os.path.exists(f"/proc/{word}")}
-
-
-def _words(file: Path) -> list[str]:
-    if not file.is_file():
-        return []
-    return "".join(c if c.isalnum() else " " for c in file.read_text(errors="replace")).split()
+    return {int(pid)} if fields[19] == started else set()
 
 
 def _namespaces(pid: int) -> Iterator[str]:

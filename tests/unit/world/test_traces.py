@@ -65,7 +65,8 @@ def test_a_container_directory_is_seen_and_a_lock_file_is_not(machine: Machine, 
 def test_the_pause_process_of_the_base_may_stay(machine: Machine, tmp_path: Path) -> None:
     before = machine.look()
     with subprocess.Popen(("sleep", "60")) as pause:
-        (tmp_path / "run/base").write_text(f"{pause.pid} 12345\n")
+        started = Path(f"/proc/{pause.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        (tmp_path / "run/base").write_text(f"{pause.pid} {started} some-boot\n")
         left = machine.left_since(before)
         pause.kill()
     assert left == []
