@@ -22,6 +22,8 @@ COMMAND = Command(
         Flag(("-m", "--message"), "a comment for the image's history", metavar="TEXT"),
         Flag(("--platform",), "the platform that the files are for", metavar="OS/ARCH[/VARIANT]"),
         Flag(("-q", "--quiet"), "show no progress", SWITCH),
+        Flag(("--skip-devices",), "leave device nodes out instead of refusing the archive", SWITCH),
+        Flag(("--squash-ids",), "give files whose owner you cannot map to root instead of refusing them", SWITCH),
     ),
     arguments=(
         Argument("FILE", "file", completes="file", help="the archive, plain or compressed; '-' is standard input"),
@@ -36,11 +38,13 @@ COMMAND = Command(
 
 def run(values: Values) -> int:
     from jubako.image.importing import import_
+    from jubako.image.ingest import Unpacking
     from jubako.image.platform import parse_platform
     from jubako.paths import find_paths
 
     if values.file == "-" and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("import", "from the terminal", reason="no archive is given", hint="redirect one into it")
+    unpacking = Unpacking(skip_devices=values.skip_devices, squash_ids=values.squash_ids)
     platform = parse_platform(values.platform) if values.platform else None
     with progress_bar(not values.quiet) as report:
         image = import_(
@@ -51,6 +55,7 @@ def run(values: Values) -> int:
             changes=values.changes,
             message=values.message,
             platform=platform,
+            unpacking=unpacking,
         )
     for warning in image.warnings:
         warn(warning)

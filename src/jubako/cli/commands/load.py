@@ -21,6 +21,8 @@ COMMAND = Command(
         Flag(("--name",), "call the image NAME instead of what the archive calls it", metavar="NAME"),
         Flag(("--platform",), "of an image for several platforms, take this one", metavar="OS/ARCH[/VARIANT]"),
         Flag(("-q", "--quiet"), "show no progress", SWITCH),
+        Flag(("--skip-devices",), "leave device nodes out instead of refusing the archive", SWITCH),
+        Flag(("--squash-ids",), "give files whose owner you cannot map to root instead of refusing them", SWITCH),
     ),
     arguments=(Argument("FILE", "file", OPTIONAL, completes="file", help="the same as --input FILE"),),
     description="""
@@ -35,6 +37,7 @@ COMMAND = Command(
 
 
 def run(values: Values) -> int:
+    from jubako.image.ingest import Unpacking
     from jubako.image.load import load
     from jubako.image.platform import parse_platform
     from jubako.image.reference import parse_reference
@@ -45,9 +48,10 @@ def run(values: Values) -> int:
     source = values.input or values.file or "-"
     if source == "-" and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("load", "from the terminal", reason="no archive is given", hint="jubako load -i FILE")
+    unpacking = Unpacking(skip_devices=values.skip_devices, squash_ids=values.squash_ids)
     platform = parse_platform(values.platform) if values.platform else None
     with progress_bar(not values.quiet) as report:
-        images = load(find_paths(), source, report, name=values.name, platform=platform)
+        images = load(find_paths(), source, report, name=values.name, platform=platform, unpacking=unpacking)
     for image in images:
         for warning in image.warnings:
             warn(warning)
