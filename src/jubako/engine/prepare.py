@@ -97,7 +97,8 @@ def compile_filter(paths: Paths, spec: Spec, extras: ContainerExtras, *, cached:
     from jubako.plan.seccomp import filter_for
 
     sets = spec.process.capabilities
-    return filter_for(extras.seccomp, sets.bounding if sets is not None else (), paths.cache + "/seccomp" if cached else "")
+    cache = paths.cache + "/seccomp" if cached else ""
+    return filter_for(extras.seccomp, sets.bounding if sets is not None else (), cache)
 
 
 def choose_root(

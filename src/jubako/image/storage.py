@@ -68,17 +68,23 @@ def choose_storage(facts: StorageFacts, asked: str = "") -> StorageChoice:
 
 def read_facts(paths: Paths) -> StorageFacts:
     """The facts of this boot for the store at `paths.data`, probed when nothing is known yet."""
-    key = _key(paths)
+    known = known_facts(paths)
+    if known is None:
+        known = probe(paths)
+        _keep(paths, _key(paths), known)
+    return known
+
+
+def known_facts(paths: Paths) -> StorageFacts | None:
+    """The facts of this boot, if they were probed already; nothing is tried."""
     try:
         with open(_cache(paths), "rb") as file:
             known = jsontext.loads(file.read())
-        if known["key"] == key:
+        if known["key"] == _key(paths):
             return StorageFacts(known["overlay_obstacle"], known["fuse_program"], known["fuse_obstacle"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    facts = probe(paths)
-    _keep(paths, key, facts)
-    return facts
+    return None
 
 
 def remember_facts(paths: Paths, facts: StorageFacts) -> None:

@@ -18,10 +18,10 @@ from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.rootfs import open_device
 
 _PURPOSES = {
-    "/dev": "a /dev of the container's own: the few devices that every program expects are bound into it next",
-    "/dev/shm": "shared memory (shm_open) of the container's own",
-    "/dev/pts": "terminals of the container's own: none of the host's can be opened or typed into",
-    "/sys/fs/cgroup": "an empty cover: the host's control groups do not show",
+    "tmpfs /dev": "a /dev of the container's own: the few devices that every program expects are bound into it next",
+    "tmpfs /dev/shm": "shared memory (shm_open) of the container's own",
+    "devpts": "terminals of the container's own: none of the host's can be opened or typed into",
+    "tmpfs /sys/fs/cgroup": "an empty cover: the host's control groups do not show",
     "mqueue": "POSIX message queues of the container's IPC namespace",
     "cgroup2": "control groups, seen from the container's own group downwards",
     "tmpfs": "files in memory, gone with the container",
@@ -55,7 +55,7 @@ class MountFileSystem(Step):
         return f'mount("{self.kind}", {quote(self.target)}, "{self.kind}", {mnt.flag_names(self.flags)}, {data})'
 
     def purpose(self) -> str:
-        purpose = self.reason or _PURPOSES.get(self.target) or _PURPOSES.get(self.kind)
+        purpose = self.reason or _PURPOSES.get(f"{self.kind} {self.target}") or _PURPOSES.get(self.kind)
         return purpose[0].upper() + purpose[1:] if purpose else self.why
 
     def operation(self) -> str:
@@ -314,7 +314,7 @@ class MakeDirectory(Step):
         os.close(_directory(slots, self.path, self.mode))
 
     def call(self) -> str:
-        return f"mkdir({quote(self.path)}, {self.mode:#o})"
+        return f"mkdir({quote(self.path)}, {self.mode:04o})"
 
     def subject(self) -> str:
         return self.path

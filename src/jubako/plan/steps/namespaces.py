@@ -90,7 +90,7 @@ class NewTimeNamespace(Step):
 
 @step(actor=SUPERVISOR)
 class WriteIdMaps(Step):
-    """Say which of the base's ids the container's are; the base's holder may, so no set-uid helper is needed."""
+    """Say which ids of outside are the container's; root of the parent namespace may, so no set-uid helper is needed."""
 
     uid_map: str
     gid_map: str

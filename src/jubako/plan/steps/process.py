@@ -257,7 +257,7 @@ class SetUser(Step):
     def call(self) -> str:
         groups = "setgroups(groups); " if self.change_groups else ""
         keep = "prctl(PR_SET_KEEPCAPS, 1); " if self.keep_capabilities else ""
-        return f"{groups}{keep}setresgid(gid, gid, gid); setresuid(uid, uid, uid); umask({self.umask:#o})"
+        return f"{groups}{keep}setresgid(gid, gid, gid); setresuid(uid, uid, uid); umask({self.umask:04o})"
 
     def operation(self) -> str:
         return "become the container's user"

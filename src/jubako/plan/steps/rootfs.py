@@ -257,7 +257,7 @@ class PopulateHostRoot(Step):
     def call(self) -> str:
         from jubako.plan.steps.mounts import clone_and_attach
 
-        calls = [f"mkdir({quote(path)}, {mode:#o})" for path, mode in self.fresh]
+        calls = [f"mkdir({quote(path)}, {mode:04o})" for path, mode in self.fresh]
         calls += [f"symlink({quote(target)}, {quote(path)})" for path, target in self.links]
         read_only = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV
         for path in self.binds:
