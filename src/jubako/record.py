@@ -87,7 +87,7 @@ def _refuse_change(self: object, name: str, *_value: object) -> None:
 def _equal(self: object, other: object) -> bool:
     if type(self) is not type(other):
         return NotImplemented
-    return self.__dict__ == other.__dict__
+    return bool(self.__dict__ == other.__dict__)
 
 
 def _hash(self: object) -> int:

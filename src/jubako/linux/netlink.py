@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-
 import _socket
+import fcntl
 
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914

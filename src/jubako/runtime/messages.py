@@ -10,6 +10,8 @@ from jubako.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jubako.linux.scm import Socket
 
 
@@ -132,12 +134,13 @@ def decode(data: bytes) -> Message:
     kind = _BY_NAME.get(name)
     if kind is None:
         raise ValueError(f"unknown message {name!r}")
-    names: tuple[str, ...] = kind.FIELDS  # type: ignore[attr-defined]
-    types = kind.__annotations__
+    types: dict[str, str] = kind.__annotations__
+    names = tuple(types)
     if len(fields) != len(names):
         raise ValueError(f"a {name} has {len(names)} fields, not {len(fields)}")
     values = [int(text) if types[field] == "int" else text for field, text in zip(names, fields, strict=True)]
-    return kind(*values)  # type: ignore[no-any-return, operator]
+    make: Callable[..., Message] = kind
+    return make(*values)
 
 
 def send(socket: Socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:

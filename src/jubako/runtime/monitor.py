@@ -6,10 +6,9 @@ who may connect is decided by the directory's mode (0700). Nothing in it waits f
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
-
-import _signal
 
 from jubako.linux import scm, tty
 from jubako.linux.clone import FLAGS, open_namespace

@@ -6,9 +6,8 @@ image: it is this interpreter, gone resident without privileges and hidden from 
 
 from __future__ import annotations
 
-import os
-
 import _signal
+import os
 
 from jubako.linux import caps, prctl
 from jubako.linux.descriptors import close_all_but
