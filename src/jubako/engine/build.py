@@ -134,8 +134,7 @@ def _namespaces(choices: dict[str, Choice], userns: Userns) -> tuple[Namespace, 
     for kind in ("mount", "pid", "network", "ipc", "uts", "cgroup", "time"):
         choice = choices.get(kind)
         if choice is None:
-            if kind != "time":  # made only when asked for, as podman and runc do
-                result.append(Namespace(kind))
+            result.append(Namespace(kind))
         elif choice.mode != HOST:
             result.append(Namespace(kind, choice.target if choice.mode == PATH else ""))
     return tuple(result)

@@ -14,6 +14,7 @@ from jubako.linux import scm, tty
 from jubako.linux.clone import FLAGS, open_namespace
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import send_signal
+from jubako.linux.title import set_title
 from jubako.plan.step import RUNTIME
 from jubako.record import record
 from jubako.runtime.applier import Applier
@@ -99,9 +100,10 @@ class Monitor:
                 self.owner.close()
                 self.owner = None
         code = self._loop(listener, slots["init_pidfd"], slots["init_child"])
-        listener.close()
         self._drain_all()
         self.ended(code)
+        self._accept_late(listener)
+        listener.close()
         self._tell_all(Exited(code))
         return code
 
@@ -112,6 +114,7 @@ class Monitor:
         keep += [slots["init_pidfd"], slots.values.get("master", -1)]
         keep += [link.fileno() for link in self.applier.links.values()]
         close_all_but(tuple(fd for fd in keep if fd >= 0))
+        set_title(f"jubako: supervisor of {os.path.basename(watch.directory)}")
         if watch.detached:
             leave_terminal()
 
@@ -322,6 +325,14 @@ class Monitor:
             if ended is None or ended.si_pid == pid:
                 return
             os.waitpid(ended.si_pid, 0)
+
+    def _accept_late(self, listener: scm.Socket) -> None:
+        """Whoever connected before the socket's name was gone hears of the end, too."""
+        poller = select.poll()
+        poller.register(listener.fileno(), select.POLLIN)
+        while poller.poll(0):
+            client = scm.accept(listener)
+            self.clients[client.fileno()] = client
 
     def _drain_sources(self) -> None:
         """What the container wrote last; nobody can write any more, or (a shared one) nobody is waited for."""

@@ -11,6 +11,7 @@ import os
 
 from jubako.linux import caps, prctl
 from jubako.linux.descriptors import close_all_but
+from jubako.linux.title import set_title
 from jubako.plan.step import Slots, Step, step
 
 _CAP_KILL = 1 << 5
@@ -43,7 +44,7 @@ class BecomeInit(Step):
 
 def _reside(program: int) -> int:
     """Reap and forward until `program` ends; its exit code as shells count it."""
-    prctl.set_name("jubako-init")
+    set_title("jubako-init")
     prctl.set_no_new_privs()
     close_all_but(())
     caps.limit_bounding(_CAP_KILL)
