@@ -31,20 +31,22 @@ def find_parent() -> tuple[str, str]:
     return directory, "below the caller's own group, which this user may write"
 
 
-def make_group(identifier: str, parent: str = "") -> str:
-    """A new group for a container; empty where there can be none. A `parent` that was asked for must work."""
+def plan_group(identifier: str, parent: str = "") -> str:
+    """Where a container's group will be; empty where there can be none. A `parent` that was asked for must work."""
     directory, reason = find_parent()
     if parent:
         if not directory:
             raise JubakoError("make cgroup below", parent, reason=reason, hint=HINT)
         directory = os.path.join("/sys/fs/cgroup", parent.strip("/"))
-    if not directory:
-        return ""
-    group = f"{directory}/jubako-{identifier[:16]}"
+    return f"{directory}/jubako-{identifier[:16]}" if directory else ""
+
+
+def make_group(group: str, *, required: bool = False) -> str:
+    """Make the group that `plan_group` named; empty if that cannot be and it is not `required`."""
     try:
         os.makedirs(group, 0o755, exist_ok=True)
     except OSError as failure:
-        if parent:
+        if required:
             raise JubakoError.from_os_error("make cgroup", group, failure, HINT) from failure
         return ""
     return group

@@ -137,7 +137,7 @@ def _extras(paths: Paths, container: store.Container, options: ExecOptions, stre
         filter_flags=0 if unfiltered else compiled.flags,
         streams=streams.names,
         groups=() if options.user else request.extras.groups,
-        cgroup=str(container.document.get("cgroup", "")),
+        cgroup=container.state.cgroup,
         preserve_fds=options.preserve_fds,
     )
 

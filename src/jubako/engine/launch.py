@@ -10,14 +10,14 @@ import os
 import time
 
 from jubako.engine import store
-from jubako.engine.cgroups import make_group, remove_group
+from jubako.engine.cgroups import make_group, plan_group, remove_group
 from jubako.engine.document import load_extras
 from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
 from jubako.engine.files import write_files
 from jubako.engine.prepare import Prepared, prepare
-from jubako.engine.remove import remove_directories
+from jubako.engine.remove import remove_directories, remove_run_directory
 from jubako.engine.streams import StreamRequest, Streams
-from jubako.errors import JubakoError
+from jubako.errors import JubakoError, NotFoundError
 from jubako.ids.base import BaseIds
 from jubako.ids.mapping import ContainerIds
 from jubako.linux import scm
@@ -28,13 +28,15 @@ from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
-from jubako.runtime.messages import GiveNamespaces, Namespaces, receive, send
+from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send
 from jubako.runtime.monitor import CONTROL, Monitor, Watch
 from jubako.spec import load as load_spec
 from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jubako.image.model import Image
 
 
@@ -47,6 +49,8 @@ class Start:
     output: bool = True
     detach_keys: str = "ctrl-p,ctrl-q"
     sig_proxy: bool = True
+    started: Callable[[], None] | None = None
+    """Called once the program runs: until then whoever starts it holds the container's lock."""
 
 
 @record
@@ -138,7 +142,7 @@ class _Launch:
         spec = self._open_paths(joined)
         self.request = Request(spec, self.request.extras)
         if self.request.extras.cgroups:
-            self.group = make_group(self.container.id, self.request.extras.cgroup_parent)
+            self._make_group(self.request.extras.cgroup_parent)
         streams = self._open_streams()
         prepared = prepare(
             self.paths, self.basis.ids, self.request, image=self.image, directory=self.directory, files=files,
@@ -151,6 +155,14 @@ class _Launch:
         applier.run()
         self._close_theirs()
         return self._watch(applier, streams.relayed())
+
+    def _make_group(self, parent: str) -> None:
+        """The group's name is on disk before the group is there: whoever comes next can remove it."""
+        self.group = plan_group(self.container.id, parent)
+        if self.group:
+            self.container = replace(self.container, state=replace(self.container.state, cgroup=self.group))
+            store.write_state(self.directory, self.container.state)
+            self.group = make_group(self.group, required=bool(parent))
 
     def _open_streams(self) -> Streams:
         document, start = self.container.document, self.start
@@ -179,26 +191,35 @@ class _Launch:
 
     def _watch(self, applier: Applier, relay: Relay) -> int:
         link = applier.links["supervisor"]
-        if self.start.detach:
-            code = self._await_start(link)
-        else:
-            code = Caller(link, relay).wait()
+        begun: list[bool] = []
+
+        def started() -> None:
+            begun.append(True)
+            if self.start.started is not None:
+                self.start.started()
+
+        code = self._await_start(link, started) if self.start.detach else Caller(link, relay, started).wait()
         if code == DETACHED or (self.start.detach and code == 0):
             return code
         pid = applier.slots["supervisor_child"]
         os.waitpid(pid, 0)
         applier.slots.close("supervisor_pidfd")
         if code == LOST:
-            settle_lost(self.paths, self.container)
+            if not begun:
+                raise JubakoError("start container", self.container.name, reason="its supervisor was killed")
+            from jubako.engine.reaping import reap_container
+
+            reap_container(self.paths, self.container.id)
             return store.KILLED
         return code
 
-    def _await_start(self, link: scm.Socket) -> int:
+    def _await_start(self, link: scm.Socket, started: Callable[[], None]) -> int:
         message, _descriptors = receive(link)
         if message is None:
             return LOST
-        if hasattr(message, "error"):
+        if isinstance(message, Failed):
             raise message.error()
+        started()
         return 0
 
     def _supervise(self, applier: Applier, watch: Watch) -> int:
@@ -218,12 +239,21 @@ class _Launch:
 
     def _ended(self, code: int) -> None:
         remove_group(self.group)
+        try:
+            with store.Lock(self.directory):
+                self._write_end(code)
+        except NotFoundError:
+            return
+
+    def _write_end(self, code: int) -> None:
         if self.remove:
             remove_directories(self.paths, self.container, inside=True)
             return
-        ended = replace(self.state, status=store.EXITED, pid=0, monitor=0, exit_code=code, finished=time.time_ns())
+        ended = replace(
+            self.state, status=store.EXITED, pid=0, monitor=0, exit_code=code, finished=time.time_ns(), cgroup=""
+        )
         store.write_state(self.directory, ended)
-        _remove_run_directory(self.run_directory)
+        remove_run_directory(self.run_directory)
 
     # --- namespaces of others
 
@@ -276,7 +306,7 @@ class _Launch:
         except OSError:
             pass
         remove_group(self.group)
-        _remove_run_directory(self.run_directory)
+        remove_run_directory(self.run_directory)
 
 
 def container_namespace(paths: Paths, name: str, kind: str) -> int:
@@ -319,28 +349,6 @@ def connect(paths: Paths, container: store.Container) -> scm.Socket:
 def not_running(name: str) -> JubakoError:
     """The error for what only a running container can do."""
     return JubakoError("use container", name, reason="it is not running", hint=f"start it: jubako start {name}")
-
-
-def settle_lost(paths: Paths, container: store.Container) -> None:
-    """The supervisor was killed: the kernel has ended all of its processes; what is left is files and a cgroup."""
-    remove_group(str(container.document.get("cgroup", "")))
-    _remove_run_directory(store.run_directory(paths, container.id))
-    if container.document["rm"]:
-        remove_directories(paths, container, inside=False)
-        return
-    state = store.read_state(container.directory)
-    if state is not None:
-        ended = replace(state, status=store.EXITED, exit_code=store.KILLED, pid=0, monitor=0, finished=time.time_ns())
-        store.write_state(container.directory, ended)
-
-
-def _remove_run_directory(directory: str) -> None:
-    try:
-        for name in os.listdir(directory):
-            os.unlink(f"{directory}/{name}")
-        os.rmdir(directory)
-    except FileNotFoundError:
-        return
 
 
 def _with_namespace(spec: Spec, kind: str, path: str) -> Spec:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 
 from jubako.engine import store
+from jubako.engine.reserve import release_name
 from jubako.paths import Paths
 
 
 def remove_directories(paths: Paths, container: store.Container, *, inside: bool) -> None:
     """Remove the container's directories and let go of its name. `inside` says that this process may write files of
     all of the base's ids already, as a supervisor may."""
-    run_directory = store.run_directory(paths, container.id)
-    for directory in (run_directory,):
-        try:
-            for name in os.listdir(directory):
-                os.unlink(f"{directory}/{name}")
-            os.rmdir(directory)
-        except FileNotFoundError:
-            continue
-    layered = [name for name in ("layer", "root", "root.new", "merged") if os.path.lexists(f"{container.directory}/{name}")]
+    document = store.read_document(container.directory + "/container.json") or container.document
+    called = str(document.get("name", container.name))
+    remove_run_directory(store.run_directory(paths, container.id))
+    layered = [
+        name for name in ("layer", "root", "root.new", "merged") if os.path.lexists(f"{container.directory}/{name}")
+    ]
     if layered:
         if inside:
             _unmount(f"{container.directory}/merged")
@@ -36,8 +34,17 @@ def remove_directories(paths: Paths, container: store.Container, *, inside: bool
         os.rmdir(container.directory)
     except FileNotFoundError:
         pass
-    document = store.read_document(container.directory + "/container.json") or container.document
-    store.release_name(paths, container.id, str(document.get("name", container.name)))
+    release_name(paths, container.id, called)
+
+
+def remove_run_directory(directory: str) -> None:
+    """Remove a container's socket and generated files."""
+    try:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
 
 
 def _unmount(path: str) -> None:

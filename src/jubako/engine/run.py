@@ -13,8 +13,10 @@ from jubako.engine.launch import Basis, Start, open_basis, start_container
 from jubako.engine.options import RunOptions
 from jubako.engine.remove import remove_directories
 from jubako.errors import JubakoError
+from jubako.linux.pidfd import start_time
 from jubako.paths import Paths, find_paths, make_run_directories
 from jubako.record import record
+from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED
 from jubako.spec import dump as dump_spec
 
@@ -27,28 +29,42 @@ if TYPE_CHECKING:
 
 @record
 class Made:
-    """A container just made, with what is known about it already."""
+    """A container in the making, with what is known about it already. Its lock is held, and its state says `creating`
+    until it is created or runs: were this process killed, whoever comes next would remove it."""
 
     container: store.Container
     request: Request
     image: Image | None
     basis: Basis
+    lock: store.Lock
 
 
 def run_container(options: RunOptions, paths: Paths | None = None) -> int:
     """`jubako run`: the exit code for the shell."""
     paths = paths or find_paths()
     made = make_container(paths, options)
+    begun: list[bool] = []
+
+    def started() -> None:
+        begun.append(True)
+        made.lock.release()
+
     start = Start(
-        detach=options.detach, interactive=options.interactive, detach_keys=options.detach_keys, sig_proxy=options.sig_proxy
+        detach=options.detach,
+        interactive=options.interactive,
+        detach_keys=options.detach_keys,
+        sig_proxy=options.sig_proxy,
+        started=started,
     )
     try:
         code = start_container(paths, made.basis, made.container, made.request, made.image, start)
-    except BaseException as failure:
-        if options.rm or options.detach is False or isinstance(failure, JubakoError):
+    except BaseException:
+        if not begun:  # from then on the supervisor cleans up
             remove_directories(paths, made.container, inside=False)
             _remove_id_file(options)
         raise
+    finally:
+        made.lock.release()
     if options.detach:
         os.write(1, made.container.id.encode() + b"\n")
     return 0 if code == DETACHED else code
@@ -56,7 +72,12 @@ def run_container(options: RunOptions, paths: Paths | None = None) -> int:
 
 def create_container(options: RunOptions, paths: Paths | None = None) -> str:
     """`jubako create`: the new container's id."""
-    return make_container(paths or find_paths(), options).container.id
+    made = make_container(paths or find_paths(), options)
+    try:
+        store.write_state(made.container.directory, store.State(store.CREATED, created=made.container.state.created))
+    finally:
+        made.lock.release()
+    return made.container.id
 
 
 def make_container(paths: Paths, options: RunOptions) -> Made:
@@ -69,22 +90,29 @@ def make_container(paths: Paths, options: RunOptions) -> Made:
     request = build_request(options, image.config if image is not None else None, context)
     if request.spec.linux.resources is not None and not request.extras.best_effort:
         _refuse_resources()
-    name = store.new_container(paths, identifier, options.name)
+    if options.replace and options.name:
+        from jubako.engine.deleting import replace_container
+
+        replace_container(paths, options.name)
+    name, lock = store.new_container(paths, identifier, options.name)
     directory = store.container_directory(paths, identifier)
     document = describe(identifier, name, options, request, image)
-    state = store.State(store.CREATED, created=time.time_ns())
+    me = os.getpid()
+    state = store.State(
+        store.CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id(), created=time.time_ns()
+    )
     container = store.Container(identifier, name, directory, document, state)
     try:
         _write_id_file(options, identifier)
         if request.extras.userns.mode == "auto":
-            document["ids"] = _allocate(paths, basis, request, container)
+            document["ids"] = _allocate(paths, basis, request, container, image)
         store.write_document(directory + "/config.json", dump_spec.dump(request.spec))
         store.write_document(directory + "/container.json", document)
-        store.write_state(directory, state)
     except BaseException:
         remove_directories(paths, container, inside=False)
+        lock.release()
         raise
-    return Made(container, request, image, basis)
+    return Made(container, request, image, basis, lock)
 
 
 def describe(identifier: str, name: str, options: RunOptions, request: Request, image: Image | None) -> dict[str, Any]:
@@ -103,11 +131,13 @@ def describe(identifier: str, name: str, options: RunOptions, request: Request, 
     }
 
 
-def _allocate(paths: Paths, basis: Basis, request: Request, container: store.Container) -> dict[str, str]:
+def _allocate(
+    paths: Paths, basis: Basis, request: Request, container: store.Container, image: Image | None
+) -> dict[str, str]:
     from jubako.engine.allocation import AllocationLock, allocate_ids, dump_ids
 
     with AllocationLock(paths):
-        ids = dump_ids(allocate_ids(paths, basis.ids, request.extras))
+        ids = dump_ids(allocate_ids(paths, basis.ids, request.extras, image.layers if image is not None else ()))
         store.write_document(container.directory + "/container.json", {**container.document, "ids": ids})
     return ids
 
@@ -150,5 +180,3 @@ def _refuse_resources() -> None:
         reason="limits by control group are not supported yet",
         hint="--ulimit limits each process; --best-effort runs without the limits",
     )
-
-

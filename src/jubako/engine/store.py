@@ -12,10 +12,12 @@ import fcntl
 import os
 
 from jubako import jsontext
+from jubako.engine.cgroups import is_frozen
+from jubako.engine.reserve import check_name, holder_of, link_name, release_name, reserve_name
 from jubako.errors import JubakoError, NotFoundError, UsageError
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths, make_directory
-from jubako.record import record
+from jubako.record import record, replace
 from jubako.runtime.base import boot_id
 
 TYPE_CHECKING = False
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-CREATING, CREATED, RUNNING, EXITED = "creating", "created", "running", "exited"
+CREATING, CREATED, RUNNING, PAUSED, EXITED = "creating", "created", "running", "paused", "exited"
 KILLED = 137
+UNBORN = ".new"
+"""What the name of a directory ends with that is not a container yet."""
 
 
 @record
 class State:
     """What is going on with a container. Pids count in the host's /proc and hold for `boot` only; a pid alone proves
     nothing, so each comes with its process's start time. `exit_code` is -1 until there is one; times are in
-    nanoseconds since the epoch, 0 for never."""
+    nanoseconds since the epoch, 0 for never. `cgroup` is the container's group, recorded before it is made; `paused` is
+    never written down, since the kernel knows it better."""
 
     status: str = CREATING
     pid: int = 0
@@ -44,6 +49,7 @@ class State:
     started: int = 0
     finished: int = 0
     error: str = ""
+    cgroup: str = ""
 
 
 @record
@@ -59,7 +65,7 @@ class Container:
     @property
     def running(self) -> bool:
         """Whether its program runs (or is paused) now."""
-        return self.state.status == RUNNING
+        return self.state.status in (RUNNING, PAUSED)
 
 
 def new_id() -> str:
@@ -67,23 +73,28 @@ def new_id() -> str:
     return os.urandom(32).hex()
 
 
-def new_container(paths: Paths, identifier: str, name: str) -> str:
-    """Make the container's directory and reserve its name (a random one if empty); the name.
+def new_container(paths: Paths, identifier: str, name: str) -> tuple[str, Lock]:
+    """Make the container's directory and reserve its name (a random one if empty); the name, and the lock, held.
 
     The state says `creating` with this process's pid, so that whoever comes next can tell a container in the making
-    from one whose maker was killed.
+    from one whose maker was killed. Nobody finds the directory before it is locked and has a state.
     """
     mode = 0o711 if os.getuid() == 0 else 0o700
     for directory in (paths.data, paths.containers, paths.names):
         make_directory(directory, mode)
     directory = container_directory(paths, identifier)
-    os.mkdir(directory, mode)
+    unborn = directory + UNBORN
+    os.mkdir(unborn, mode)
     me = os.getpid()
-    write_state(directory, State(CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id()))
+    write_state(unborn, State(CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id()))
+    lock = Lock(unborn)
+    lock.__enter__()
     try:
-        return _reserve_name(paths, identifier, name)
+        os.rename(unborn, directory)
+        return reserve_name(paths, identifier, name), lock
     except BaseException:
-        _remove_flat(directory)
+        _remove_flat(directory if os.path.isdir(directory) else unborn)
+        lock.release()
         raise
 
 
@@ -99,10 +110,7 @@ def run_directory(paths: Paths, identifier: str) -> str:
 
 def find_container(paths: Paths, reference: str) -> Container:
     """The container by its name, its id or an unambiguous prefix of that. Raises `NotFoundError`."""
-    try:
-        identifier = os.readlink(f"{paths.names}/{reference}") if "/" not in reference and reference else ""
-    except OSError:
-        identifier = ""
+    identifier = holder_of(paths, reference) if "/" not in reference and reference not in ("", ".", "..") else ""
     if not identifier:
         matches = [known for known in list_ids(paths) if reference and known.startswith(reference)]
         if len(matches) > 1 and reference not in matches:
@@ -130,27 +138,35 @@ def list_containers(paths: Paths) -> list[Container]:
 
 
 def read_container(paths: Paths, identifier: str) -> Container | None:
-    """The container of this full id, with its true state; None if it is gone."""
+    """The container of this full id, with its true state; None if it is gone or going."""
     directory = container_directory(paths, identifier)
     state = read_state(directory)
     if state is None:
         return None
-    document = read_document(directory + "/container.json") or {}
+    document = read_document(directory + "/container.json")
+    if document is None and state.status != CREATING:
+        return None
+    document = document or {}
+    if state.status == RUNNING and state.cgroup and is_frozen(state.cgroup):
+        state = replace(state, status=PAUSED)
     return Container(identifier, str(document.get("name", "")), directory, document, state)
 
 
 def read_state(directory: str) -> State | None:
     """The state in `directory` with what has happened since it was written: a supervisor that is gone left `exited`."""
-    document = read_document(directory + "/state.json")
-    if document is None:
-        return None
-    state = State(**document)
-    if state.status in (RUNNING, CREATING) and not is_alive(state.monitor, state.monitor_start, state.boot):
-        status = EXITED if state.status == RUNNING else CREATING
-        return State(
-            **{**document, "status": status, "exit_code": KILLED if status == EXITED else -1, "pid": 0, "monitor": 0}
-        )
+    state = recorded_state(directory)
+    if state is not None and state.status == RUNNING and not is_alive(state.monitor, state.monitor_start, state.boot):
+        latest = recorded_state(directory)  # it may have written its last word between our two looks
+        if latest is None or latest.status != RUNNING or latest.monitor != state.monitor:
+            return latest
+        return replace(state, status=EXITED, exit_code=KILLED, pid=0, monitor=0)
     return state
+
+
+def recorded_state(directory: str) -> State | None:
+    """The state as it was last written."""
+    document = read_document(directory + "/state.json")
+    return State(**document) if document is not None else None
 
 
 def write_state(directory: str, state: State) -> None:
@@ -200,101 +216,65 @@ def write_document(path: str, document: dict[str, Any]) -> None:
 
 
 class Lock:
-    """Whoever changes a container's life (start, rm, rename …) holds its lock: `with Lock(directory):`."""
+    """Whoever changes a container's life (start, rm, rename, its end) holds its lock: `with Lock(directory):`.
 
-    def __init__(self, directory: str) -> None:
+    It is the directory's own, so it goes with it and needs no file. With `wait` off, a lock that somebody holds is
+    `BlockingIOError`.
+    """
+
+    def __init__(self, directory: str, *, wait: bool = True) -> None:
         self.directory = directory
+        self.wait = wait
         self.fd = -1
 
     def __enter__(self) -> Lock:
         try:
             self.fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            name = os.path.basename(self.directory)[:12]
-            raise NotFoundError("lock container", name, reason="it has just been removed") from None
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
+            raise self._gone() from None
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | (0 if self.wait else fcntl.LOCK_NB))
+            if not os.path.samestat(os.fstat(self.fd), os.stat(self.directory)):
+                raise self._gone()
+        except FileNotFoundError:  # it was removed while we waited
+            self.release()
+            raise self._gone() from None
+        except BaseException:
+            self.release()
+            raise
         return self
+
+    def release(self) -> None:
+        """Let go, also for processes that inherited the descriptor."""
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+            os.close(self.fd)
+            self.fd = -1
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self.fd)
+        self.release()
 
-
-def release_name(paths: Paths, identifier: str, name: str) -> None:
-    """Let go of a name if it is this container's."""
-    path = f"{paths.names}/{name}"
-    try:
-        if name and os.readlink(path) == identifier:
-            os.unlink(path)
-    except FileNotFoundError:
-        return
+    def _gone(self) -> NotFoundError:
+        name = os.path.basename(self.directory)[:12]
+        return NotFoundError("lock container", name, reason="it has just been removed")
 
 
 def rename_container(paths: Paths, container: Container, name: str) -> None:
-    """Give the container another name, if nobody has it."""
+    """Give the container another name, if nobody has it. A command that is killed half way leaves two names, of which
+    the next one takes away the one that the document does not say."""
+    check_name(name)
     with Lock(container.directory):
-        _link_name(paths, container.id, check_name(name))
-        write_document(container.directory + "/container.json", {**container.document, "name": name})
-        release_name(paths, container.id, container.name)
-
-
-def check_name(name: str) -> str:
-    """`name`, if it is one as docker has it: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`."""
-    plain = name.replace("_", "a").replace(".", "a").replace("-", "a")
-    if not plain.isascii() or not plain.isalnum() or not name[0].isalnum() or len(name) > 128:
-        raise UsageError(
-            "name the container",
-            repr(name),
-            reason="a name has letters, digits, _ . - and begins with one of the first two",
-        )
-    return name
-
-
-def _reserve_name(paths: Paths, identifier: str, name: str) -> str:
-    if name:
-        _link_name(paths, identifier, check_name(name))
-        return name
-    from jubako.engine.names import random_name
-
-    for attempt in range(100):
-        name = random_name(attempt)
-        try:
-            _link_name(paths, identifier, name)
-            return name
-        except UsageError:
-            continue
-    _link_name(paths, identifier, identifier[:12])
-    return identifier[:12]
-
-
-def _link_name(paths: Paths, identifier: str, name: str) -> None:
-    path = f"{paths.names}/{name}"
-    for _attempt in range(2):
-        try:
-            os.symlink(identifier, path)
+        document = read_document(container.directory + "/container.json")
+        if document is None:
+            raise NotFoundError("rename container", container.name, reason="it has just been removed")
+        before = str(document.get("name", ""))
+        if before == name:
             return
-        except FileExistsError:
-            holder = _holder(path)
-            if holder and os.path.isdir(container_directory(paths, holder)):
-                break
-            try:
-                os.unlink(path)  # its container's maker was killed between the two
-            except FileNotFoundError:
-                continue
-    raise UsageError(
-        "name the container",
-        name,
-        reason=f"the name belongs to container {holder[:12]}",
-        hint="jubako rm it, or rename one",
-    )
-
-
-def _holder(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
+        link_name(paths, container.id, name)
+        write_document(container.directory + "/container.json", {**document, "name": name})
+        release_name(paths, container.id, before)
 
 
 def _remove_flat(directory: str) -> None:

@@ -6,10 +6,9 @@ supervisor tells it over the link when the container has ended. tty(4), termios(
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
-
-import _signal
 
 from jubako.linux import scm, tty
 from jubako.record import record
@@ -17,6 +16,7 @@ from jubako.runtime.messages import Detach, Exited, Failed, Resize, Signal, Star
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _SIGWINCH = 28
@@ -44,8 +44,9 @@ class Relay:
 class Caller:
     """Waits for a container in the foreground. Signals that arrive are passed on; `wait` says how it ended."""
 
-    def __init__(self, link: scm.Socket, relay: Relay) -> None:
+    def __init__(self, link: scm.Socket, relay: Relay, on_start: Callable[[], None] | None = None) -> None:
         self.link = link
+        self.on_start = on_start
         self.relay = relay
         self.input = relay.input
         self.outputs = {fd: number for fd, number in ((relay.output, 1), (relay.error, 2)) if fd >= 0}
@@ -81,8 +82,9 @@ class Caller:
             poller.register(reader, select.POLLIN)
             if self.code is None:
                 poller.register(self.link.fileno(), select.POLLIN)
-            for fd in self.outputs:
-                poller.register(fd, select.POLLIN)
+            if self.on_start is None:  # before that somebody may wait for us, who must not wait for our reader
+                for fd in self.outputs:
+                    poller.register(fd, select.POLLIN)
             if self.input >= 0:
                 poller.register(0, select.POLLIN)
                 poller.register(self.input, 0)
@@ -106,6 +108,9 @@ class Caller:
         message, descriptors = receive(self.link)
         if isinstance(message, Started):
             self.started = message
+            if self.on_start is not None:
+                self.on_start()
+                self.on_start = None
             self._take_terminal(descriptors)
             if self.relay.terminal:
                 self._resize()
@@ -115,6 +120,8 @@ class Caller:
             raise message.error()
         elif message is None:
             self.code = LOST
+        if self.code is not None:
+            self.on_start = None
         if self.code is not None:
             self._close_input()
 
