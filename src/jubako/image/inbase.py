@@ -90,11 +90,16 @@ def own_as_base(paths: Paths, directory: int) -> None:
     ids.
     """
     if os.geteuid() == 0:
-        from jubako.runtime.base import open_base
+        os.chown(directory, *base_owner(paths))
 
-        base = open_base(paths)
-        os.close(base.fd)
-        os.chown(directory, base.ids.uids.to_outside(0) or 0, base.ids.gids.to_outside(0) or 0)
+
+def base_owner(paths: Paths) -> tuple[int, int]:
+    """The uid and gid that the base's root has out here."""
+    from jubako.runtime.base import open_base
+
+    base = open_base(paths)
+    os.close(base.fd)
+    return base.ids.uids.to_outside(0) or 0, base.ids.gids.to_outside(0) or 0
 
 
 def main(arguments: list[str]) -> None:

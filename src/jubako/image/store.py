@@ -24,7 +24,7 @@ from typing import Any
 
 from jubako import jsontext
 from jubako.errors import JubakoError
-from jubako.image.inbase import run_in_base
+from jubako.image.inbase import base_owner, run_in_base
 from jubako.image.reference import is_hex
 from jubako.image.resolve import list_ids, read_names, read_prepared
 from jubako.paths import Paths, make_directory
@@ -281,12 +281,16 @@ def _mark(paths: Paths) -> str:
 
 
 def _make_room(paths: Paths, room: str) -> None:
-    """Root's layers are mounted from a user namespace with other ids, so its directories may be passed through."""
-    mode = 0o711 if os.getuid() == 0 else 0o700
+    """Make a room of the store. Root's layers are mounted from its base, which has other ids: that base's root may pass
+    through, but no other user, or set-uid files of images would be theirs to run.
+    """
     path = paths.data
     if not os.path.isdir(path):
-        make_directory(path, mode)
+        make_directory(path, 0o711 if os.geteuid() == 0 else 0o700)
     for part in room.split("/"):
         path = f"{path}/{part}"
         if not os.path.isdir(path):
-            make_directory(path, mode if room == "layers" else 0o700)
+            make_directory(path, 0o700)
+            if room == "layers" and os.geteuid() == 0:
+                os.chown(path, 0, base_owner(paths)[1])
+                os.chmod(path, 0o710)

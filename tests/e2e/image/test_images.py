@@ -632,3 +632,29 @@ def test_a_full_disk_is_said_plainly_and_nothing_stays_on_it(
         assert store_is_empty(store)
     finally:
         subprocess.run((program("umount"), store.data), check=True)
+
+
+@pytest.mark.root
+def test_no_ordinary_user_reaches_what_roots_images_hold(store: Paths, loaded: str) -> None:
+    (tree,) = resolve(store, "small:1").layers
+    for user in (65534, 1000, 4242):
+        argv = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "cat", f"{tree}/etc/hello")
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Permission denied" in done.stderr
+
+
+def test_an_interrupted_load_ends_its_child_and_leaves_nothing(store: Paths, tmp_path: Path) -> None:
+    archive = archives.write_docker_archive(
+        tmp_path / "a.tar", [archives.files_layer({"f": os.urandom(1 << 20)})], ["x"]
+    )
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(store, str(archive), interrupt)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert store_is_empty(store)
