@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jubako.engine.prepare import Prepared
+from jubako.engine.prepare import Prepared, layer_directories
 from jubako.ids.idmap import IdMap
 from jubako.paths import Paths
 
@@ -13,11 +13,13 @@ def make_layer(paths: Paths, directory: str, prepared: Prepared) -> None:
     """Make the directories that the prepared root needs, owned by the container's root; existing ones are kept."""
     if prepared.root.kind == "copy":
         _make_copy(paths, directory, prepared)
-        return
-    names = ["layer", "layer/upper", "layer/work"]
+    names = ["layer"]
+    if prepared.root.kind in ("overlay", "prepared", "assembled"):
+        names += ["layer/upper", "layer/work"]
     if prepared.root.kind in ("prepared", "assembled"):
         names.append("merged")
-    made = [f"{directory}/{name}" for name in names if _make(f"{directory}/{name}")]
+    wanted = [*(f"{directory}/{name}" for name in names), *layer_directories(prepared.spec, directory)]
+    made = [path for path in wanted if _make(path)]
     linux = prepared.spec.linux
     if not made or not prepared.ids.nested or prepared.root.kind in ("prepared", "assembled"):
         return

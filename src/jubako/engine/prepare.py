@@ -71,7 +71,7 @@ def prepare(
     if compiled.warning:
         warnings.append(compiled.warning)
     spec = _with_ids(spec, ids, base, host)
-    spec = replace(spec, mounts=(*spec.mounts, *files))
+    spec = replace(spec, mounts=(*place_layers(spec.mounts, directory), *files))
     source, fuse = choose_root(paths, extras, ids, host, image, directory, probe)
     plan = plan_container(
         spec,
@@ -90,6 +90,29 @@ def prepare(
         ),
     )
     return Prepared(spec, plan, ids, host, source, tuple(warnings))
+
+
+def place_layers(mounts: tuple[Mount, ...], directory: str) -> tuple[Mount, ...]:
+    """Volumes under a throw-away layer (`-v SRC:DST:O`) get theirs in the container's own directory."""
+    placed = []
+    for position, mount in enumerate(mounts):
+        if mount.type == "overlay" and mount.source and "lowerdir=" not in ",".join(mount.options):
+            layer = f"{directory}/layer/volume{position}"
+            options = (f"lowerdir={mount.source}", f"upperdir={layer}/upper", f"workdir={layer}/work")
+            mount = replace(mount, source="overlay", options=(*mount.options, *options))  # noqa: PLW2901
+        placed.append(mount)
+    return tuple(placed)
+
+
+def layer_directories(spec: Spec, directory: str) -> tuple[str, ...]:
+    """The directories that `place_layers` counts on, parents first."""
+    wanted: list[str] = []
+    for mount in spec.mounts:
+        for option in mount.options if mount.type == "overlay" else ():
+            name, _, path = option.partition("=")
+            if name in ("upperdir", "workdir") and path.startswith(f"{directory}/layer/"):
+                wanted += [path.rpartition("/")[0], path]
+    return tuple(dict.fromkeys(wanted))
 
 
 def compile_filter(paths: Paths, spec: Spec, extras: ContainerExtras, *, cached: bool = True) -> CompiledFilter:

@@ -8,7 +8,7 @@ from jubako.plan.host import Host
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import Step
 from jubako.plan.steps import mounts as steps
-from jubako.plan.steps.rootfs import propagation_flags
+from jubako.plan.steps.rootfs import MountOverlay, propagation_flags
 from jubako.record import record
 from jubako.spec.types import Mount
 
@@ -120,11 +120,25 @@ def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host, id_mapped: str = 
         yield steps.BindMount("/dev/shm", mount.destination)
     elif mount.type in ("tmpfs", "devpts", "mqueue", "ramfs"):
         yield _new(mount.type, mount, options, "")
+    elif mount.type == "overlay":
+        yield _overlay(mount, options, host)
     else:
         raise UsageError(
             "mount file system type", mount.type, reason="not one that a user namespace can mount",
-            hint="use bind, tmpfs, proc, sysfs, devpts, mqueue or cgroup",
+            hint="use bind, tmpfs, overlay, proc, sysfs, devpts, mqueue or cgroup",
         )  # fmt: skip
+
+
+def _overlay(mount: Mount, options: MountOptions, host: Host) -> Step:
+    given = dict(option.partition("=")[::2] for option in options.data.split(","))
+    unknown = [name for name in given if name not in ("lowerdir", "upperdir", "workdir", "userxattr", "")]
+    if unknown or not all(name in given for name in ("lowerdir", "upperdir", "workdir")):
+        raise UsageError(
+            "mount overlay on", mount.destination,
+            reason=f"unknown option {unknown[0]!r}" if unknown else "it needs lowerdir=, upperdir= and workdir=",
+        )  # fmt: skip
+    lower = tuple(given["lowerdir"].split(":"))
+    return MountOverlay(lower, given["upperdir"], given["workdir"], host.stage, target=mount.destination)
 
 
 def _own_or_joined(spaces: NamespaceSet, kind: str) -> bool:

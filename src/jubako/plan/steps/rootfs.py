@@ -12,6 +12,7 @@ import os
 
 from jubako.linux import mount as mnt
 from jubako.linux.binding import bind, set_attributes
+from jubako.linux.openat2 import make_directory_in
 from jubako.plan.step import Slots, Step, quote, step
 
 _PROPAGATION = {
@@ -141,6 +142,8 @@ class MountOverlay(Step):
     work: str
     stage: str
     volatile: bool = False
+    target: str = ""
+    """A directory below the root, instead of the stage: a volume under a throw-away layer."""
 
     def apply(self, slots: Slots) -> None:
         # By descriptor: no path needs escaping or runs into the option string's limit of a page, and mountinfo inside
@@ -150,7 +153,11 @@ class MountOverlay(Step):
             for path in (self.upper, self.work, *self.lower):
                 opened.append(os.open(slots.path(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             upper, work, *lower = (f"/proc/self/fd/{fd}" for fd in opened)
-            mnt.mount("overlay", slots.path(self.stage), "overlay", 0, self._data(":".join(lower), upper, work))
+            place = slots.path(self.stage)
+            if self.target:
+                opened.append(make_directory_in(slots["root"], self.target))
+                place = f"/proc/self/fd/{opened[-1]}"
+            mnt.mount("overlay", place, "overlay", 0, self._data(":".join(lower), upper, work))
         finally:
             for fd in opened:
                 os.close(fd)
@@ -161,13 +168,13 @@ class MountOverlay(Step):
 
     def call(self) -> str:
         data = self._data(":".join(self.lower), self.upper, self.work)
-        return f'mount("overlay", {quote(self.stage)}, "overlay", 0, {quote(data)})'
+        return f'mount("overlay", {quote(self.subject())}, "overlay", 0, {quote(data)})'
 
     def operation(self) -> str:
         return "mount overlay on"
 
     def subject(self) -> str:
-        return self.stage
+        return self.target or self.stage
 
     def hint(self, errno_: int) -> str:
         if errno_ in (errno.EPERM, errno.ENODEV):
@@ -176,7 +183,7 @@ class MountOverlay(Step):
                 " install fuse-overlayfs or pass --storage copy"
             )
         if errno_ == errno.EINVAL:
-            return "the upper directory may lie on a file system without extended attributes (NFS?): try --root on a local disk"
+            return "the layer may lie on a file system without extended attributes (NFS?): try --root on a local disk"
         return ""
 
 
