@@ -24,7 +24,7 @@ class Baton:
 
 @record
 class Failed:
-    """A step failed: everything that the error in the user's terminal will say."""
+    """A step failed: everything that the error in the user's terminal will say, also where nobody knows the plan."""
 
     position: int
     operation: str
@@ -33,15 +33,22 @@ class Failed:
     reason: str
     hint: str
     exit_code: int
+    total: int = 0
+    step: str = ""
 
     @classmethod
     def of(cls, error: JubakoError, position: int = 0) -> Failed:
         """`error` as a message."""
-        return cls(position, error.operation, error.subject, error.errno, error.reason, error.hint, error.exit_code)
+        _, total, step = error.step or (0, 0, "")
+        return cls(
+            position, error.operation, error.subject, error.errno, error.reason, error.hint, error.exit_code, total, step
+        )
 
     def error(self, names: tuple[str, ...] = ()) -> JubakoError:
-        """The exception; with the names of all steps it says which one it was."""
-        at = (self.position, len(names), names[self.position - 1]) if 0 < self.position <= len(names) else None
+        """The exception, which says which step it was if the message or the names of all steps tell."""
+        at = (self.position, self.total, self.step) if self.step else None
+        if at is None and 0 < self.position <= len(names):
+            at = (self.position, len(names), names[self.position - 1])
         failure = StepError(
             self.operation, self.subject, errno=self.errno, reason=self.reason, hint=self.hint,
             step=at if self.exit_code == StepError.exit_code else None,

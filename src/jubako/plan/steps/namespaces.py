@@ -38,7 +38,7 @@ class JoinNamespace(Step):
         return f"setns({self.slot}, {clone.flag_names(clone.FLAGS[self.kind])})"
 
     def purpose(self) -> str:
-        return f"Share an existing {self.kind} namespace: joined from the base, which may, before the own user namespace is made"
+        return f"Share an existing {self.kind} namespace, joined from the base: a user namespace of our own may not"
 
     def operation(self) -> str:
         return "join the namespace"
@@ -90,7 +90,7 @@ class NewTimeNamespace(Step):
 
 @step(actor=SUPERVISOR)
 class WriteIdMaps(Step):
-    """Say which ids of outside are the container's; root of the parent namespace may, so no set-uid helper is needed."""
+    """Say which ids of outside are the container's; the parent namespace's root may, so no set-uid helper is needed."""
 
     uid_map: str
     gid_map: str

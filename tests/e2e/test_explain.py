@@ -1,0 +1,120 @@
+"""`jubako explain` tells what `jubako run` does, and does none of it (walkthrough W2.8)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from world.account import Account
+from world.command import Command
+from world.traces import Directories
+
+# What strace and explain name alike; unmask=ALL, since masks skip what this machine's /proc has not.
+TRACED = (
+    "setns,clone,clone3,sethostname,mount,pivot_root,umount2,open_tree,move_mount,mount_setattr,keyctl,capset,seccomp,"
+    "execve"
+)
+REQUEST = ("run", "--rm", "--security-opt", "unmask=ALL", "--tmpfs", "/scratch", "host", "--", "/bin/true")
+
+
+def everything(directories: Directories) -> dict[str, tuple[int, int, int]]:
+    """Each file and directory of jubako's, with what changes when it is touched."""
+    found = {}
+    for top in vars(directories).values():
+        if not isinstance(top, str | Path):
+            continue
+        for directory, _names, files in os.walk(top):
+            for path in (directory, *(os.path.join(directory, name) for name in files)):
+                status = os.lstat(path)
+                found[path] = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    return found
+
+
+def calls_of(told: dict, key: str) -> list[str]:
+    return [
+        call for section in told["sections"] if section["key"] == key for s in section["steps"] for call in s["calls"]
+    ]
+
+
+def test_a_run_makes_the_system_calls_that_explain_tells_in_that_order(
+    jubako: Command, program: Callable[..., str], tmp_path: Path
+):
+    told = jubako("explain", "--json", *REQUEST, check=True).json
+    names = [call.partition("(")[0] for call in calls_of(told, "plan")]
+    expected = ["clone" if name == "clone3" else name for name in names if name in TRACED.split(",")]
+
+    trace = tmp_path / "trace"
+    strace = (program("strace", "strace"), "-f", "-e", f"trace={TRACED}", "-o", str(trace))
+    subprocess.run((*strace, *jubako.argv(*REQUEST)), check=True, env=jubako.environment(), cwd=jubako.cwd)
+    lines = [line for line in trace.read_text().splitlines() if "execve(NULL" not in line and "_GET_" not in line]
+    seen = re.findall(r"^\d+ +(\w+)\(", "\n".join(lines), re.M)
+    seen = ["clone" if name == "clone3" else name for name in seen]
+    start = seen.index("setns") if "setns" in seen else seen.index("clone")
+    assert seen[start : start + len(expected)] == expected
+
+
+def test_nothing_is_made_or_touched(jubako: Command, directories: Directories, tmp_path: Path):
+    before = everything(directories)
+    jubako("explain", "run", "host", "--", "true", check=True)
+    jubako(
+        "explain", "run", "--userns", "auto", "--name", "x", "--cidfile", tmp_path / "id", "host", "true", check=True
+    )
+    jubako("explain", "run", "--cap-add", "SYS_ADMIN", "--rootfs", f"{tmp_path}:O", "/bin/true", check=True)
+    assert everything(directories) == before
+    assert not os.listdir(tmp_path)
+
+
+def test_without_a_base_none_is_made(jubako: Command, tmp_path: Path, account: Account):
+    places = {"JUBAKO_ROOT": str(tmp_path / "data"), "JUBAKO_RUN": str(tmp_path / "run")}
+    told = jubako("explain", "--json", "run", "host", "true", env=places, check=True).json
+    assert not os.listdir(tmp_path)
+    base = told["sections"][0]
+    if account.uid == 0:
+        assert base["state"] == "done"
+        assert not base["steps"]
+        return
+    assert base["state"] == "would"
+    maps = [call for call in calls_of(told, "base") if call.startswith("newuidmap")]
+    start, count = account.ranges[0]
+    assert maps == [f"newuidmap PID 0 {account.uid} 1 1 {start} {count}"]
+
+
+def test_the_base_that_runs_is_already_there(jubako: Command, account: Account):
+    if account.uid == 0:
+        pytest.skip("root has no base")
+    jubako("run", "--rm", "host", "--", "true", check=True)
+    told = jubako("explain", "run", "host", "true", check=True)
+    assert re.search(r"already there: process \d+ keeps it", told.stdout), str(told)
+
+
+def test_a_failed_step_has_the_number_that_explain_gives_it(jubako: Command, rootfs: Path):
+    request = ("run", "--rm", "-w", "/proc/nowhere", "--rootfs", str(rootfs), "/bin/true")
+    failed = jubako(*request)
+    assert failed.exit_code == 125, str(failed)
+    found = re.search(r"step (\d+) of (\d+): (\w+)", failed.stderr)
+    assert found, str(failed)
+    steps = next(s for s in jubako("explain", "--json", *request).json["sections"] if s["key"] == "plan")["steps"]
+    assert (len(steps), steps[int(found[1]) - 1]["name"]) == (int(found[2]), found[3])
+
+
+def test_what_cannot_be_is_said_with_the_reason(jubako: Command, tmp_path: Path, account: Account):
+    told = jubako("explain", "run", "-v", f"{tmp_path}:/mnt:rshared", "--uts", "host", "host", "true", check=True)
+    text = " ".join(told.stdout.split())
+    assert "container → host works only as root with --userns host" in text
+    assert "no UTS namespace: the host's name is the container's" in text
+    both = jubako("explain", "run", "-v", f"{tmp_path}:/mnt:rshared", "--userns", "host", "host", "true", check=True)
+    assert ("do not reach the host" in " ".join(both.stdout.split())) == (account.uid != 0)
+
+
+def test_only_a_terminal_gets_bold_type_and_no_color_takes_it_back(jubako: Command):
+    request = ("explain", "run", "host", "true")
+    assert "\x1b" not in jubako(*request, check=True).stdout
+    terminal = jubako.terminal(*request, columns=60, env={"TERM": "xterm", "NO_COLOR": ""})
+    assert "\x1b[1mThe base user namespace" in terminal.read_until("The container's files")
+    plain = jubako.terminal(*request, columns=60, env={"TERM": "xterm", "NO_COLOR": "1"})
+    assert "\x1b[1m" not in plain.read_until("The container's files")
