@@ -95,6 +95,30 @@ def test_every_form_of_the_same_image_is_the_same_image(form: str, store: Paths,
     assert os.listdir(f"{store.data}/tmp") == []
 
 
+@pytest.mark.parametrize("form", ["plain", "gzip", "zstd", "xz"])
+def test_layers_are_decompressed_by_what_they_are_and_saved_as_a_registry_takes_them(
+    form: str, store: Paths, tmp_path: Path
+) -> None:
+    zstd = pytest.importorskip("backports.zstd", reason="needs the package backports.zstd")
+    compress = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd.compress, "xz": lzma.compress}[form]
+    config = archives.image_config([SMALL])
+    members = {"c": config, "l": compress(SMALL)}
+    members["manifest.json"] = json.dumps([{"Config": "c", "RepoTags": ["x"], "Layers": ["l"]}]).encode()
+    load(store, str(archives.write_tar(tmp_path / "a.tar", members)))
+    assert Path(resolve(store, "x").layers[0], "etc/hello").read_text() == "hello"
+    save(store, ("x",), str(tmp_path / "out.tar"), form=OCI)
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        blobs = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}  # type: ignore[union-attr]
+    assert all(
+        hashlib.sha256(data).hexdigest() == name[13:] for name, data in blobs.items() if name.startswith("blobs")
+    )
+    manifest = json.loads(blobs["blobs/" + json.loads(blobs["index.json"])["manifests"][0]["digest"].replace(":", "/")])
+    kept = "zstd" if form == "zstd" else "gzip"
+    assert manifest["layers"][0]["mediaType"] == f"application/vnd.oci.image.layer.v1.tar+{kept}"
+    blob = blobs["blobs/" + manifest["layers"][0]["digest"].replace(":", "/")]
+    assert (zstd.decompress if form == "zstd" else gzip.decompress)(blob) == SMALL
+
+
 def test_an_archive_comes_from_a_pipe(store: Paths, tmp_path: Path) -> None:
     archive = archives.write_docker_archive(tmp_path / "docker.tar", [SMALL], ["small:1"])
     program = (
