@@ -30,6 +30,7 @@ MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _RET_ALLOW = 0x7FFF0000
+_AT_EMPTY_PATH = 0x1000
 
 # A handle of our own: argument types are set once here, and nobody else's use of `libc.execve` can change them.
 _execve = ctypes.PyDLL(None, use_errno=True).execve
@@ -54,9 +55,16 @@ def load_filter(program: bytes, flags: int = 0) -> int:
 
 
 def filter_and_exec(
-    program: bytes, path: str | bytes, argv: Sequence[str | bytes], envp: Sequence[str | bytes], flags: int = 0
+    program: bytes,
+    path: str | bytes,
+    argv: Sequence[str | bytes],
+    envp: Sequence[str | bytes],
+    flags: int = 0,
+    descriptor: int = -1,
 ) -> int:
     """Load `program` (none when empty) and become `path`; returns only when execve(2) failed, with its errno.
+
+    With a `descriptor` the file that it names is executed (execveat(2)), and no path is looked up.
 
     Between the two calls the interpreter makes none of its own: all objects are built and both functions have been
     called once before, the garbage collector is off, and the lock is not released. So even a filter that allows
@@ -68,17 +76,22 @@ def filter_and_exec(
     environment = _strings(envp)
     argument_pointer = ctypes.cast(arguments, ctypes.c_void_p)
     environment_pointer = ctypes.cast(environment, ctypes.c_void_p)
-    get_errno, execve = ctypes.get_errno, _execve
-    execve(None, None, None)  # EFAULT: the call's own machinery is warm from here on
+    get_errno, execve, call = ctypes.get_errno, _execve, (target, argument_pointer, environment_pointer)
+    if descriptor >= 0:
+        number, empty_path = ctypes.c_long(SYS["execveat"]), ctypes.c_int(_AT_EMPTY_PATH)
+        execve, call = libc.syscall, (number, ctypes.c_int(descriptor), b"", *call[1:], empty_path)
+        execve(number, ctypes.c_int(-1), None, None, None, ctypes.c_int(0))
+    else:
+        execve(None, None, None)  # EFAULT: the call's own machinery is warm from here on
     get_errno()
     if not program:
-        execve(target, argument_pointer, environment_pointer)
+        execve(*call)
         return get_errno()
     load, load_arguments, _owner = _prepared(program, flags)
     collecting = gc.isenabled()
     gc.disable()
     if load(*load_arguments) >= 0:
-        execve(target, argument_pointer, environment_pointer)
+        execve(*call)
         return get_errno()
     number = get_errno()
     if collecting:

@@ -12,7 +12,8 @@ from jubako.plan.namespaces import (
     plan_processes,
 )
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import joining, mounts, process, resident, rootfs, terminal
+from jubako.plan.steps import identity, joining, mounts, process, resident, rootfs, terminal
+from jubako.plan.steps import program as program_steps
 from jubako.plan.steps.cgroups import JoinCgroup
 from jubako.plan.steps.idmapped import CloneIdMapped
 from jubako.plan.steps.namespaces import UnshareMounts
@@ -201,11 +202,12 @@ def plan_program(
     for limit in program.rlimits:
         yield process.SetRlimit(limit.type, limit.soft, limit.hard)
     user = program.user
-    yield process.ResolveUser(
-        user.username or f"{user.uid}:{user.gid}", (*extras.groups, *(str(gid) for gid in user.additional_gids))
+    named = user.username or (f"{user.uid}:{user.gid}" if user.uid or user.gid else "0")
+    yield identity.ResolveUser(
+        named, (*extras.groups, *(str(gid) for gid in user.additional_gids))
     )
-    yield process.CloseDescriptors(3 + extras.preserve_fds)
-    yield process.EnterDirectory(program.cwd or "/", create_directory)
+    yield program_steps.CloseDescriptors(3 + extras.preserve_fds)
+    yield program_steps.EnterDirectory(program.cwd or "/", create_directory)
     if read_only:
         yield rootfs.MakeRootReadOnly()
     yield terminal.OwnStreams()
@@ -216,19 +218,19 @@ def plan_program(
     sets = program.capabilities
     late = bool(extras.filter) and not program.no_new_privileges
     if sets is not None:
-        yield process.LimitCapabilities(sets.bounding)
-    yield process.SetUser(
+        yield identity.LimitCapabilities(sets.bounding)
+    yield identity.SetUser(
         keep_capabilities=sets is not None and (late or bool(sets.permitted)),
         umask=0o022 if user.umask is None else user.umask,
         change_groups=not host.setgroups_denied,
     )
     if sets is not None:
-        yield process.SetCapabilities(sets, with_admin=late)
+        yield identity.SetCapabilities(sets, with_admin=late)
     if program.no_new_privileges:
-        yield process.SetNoNewPrivileges()
+        yield identity.SetNoNewPrivileges()
     if tied:
         yield joining.DieWithParent()
-    yield process.FilterAndExec(
+    yield program_steps.FilterAndExec(
         program.args,
         program.env,
         extras.filter,

@@ -31,20 +31,17 @@ class Program:
     interpreter_argument: str = ""
     interpreter_path: str = ""
 
-    def open_verified(self, arguments: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-        """A path to exec that names the verified file itself, and the arguments that go with it.
+    def open_verified(self, arguments: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
+        """The arguments, and a descriptor of the very file to execute (close-on-exec).
 
         The kernel's own handling of `#!` would look paths up again, and what runs in the container could have changed
         them meanwhile; so a script is started as its interpreter with the script's path.
         """
         fd = _open(self.interpreter_path or self.path)
-        if os.path.samestat(os.fstat(fd), os.stat("/proc/self/exe")) if os.path.exists("/proc/self/exe") else False:
-            raise NotExecutableError("execute", self.path, reason="it is the host's interpreter, reached through /proc")
-        os.set_inheritable(fd, False)
         if self.interpreter:
             extra = (self.interpreter_argument,) if self.interpreter_argument else ()
             arguments = (self.interpreter, *extra, self.path, *arguments[1:])
-        return f"/proc/self/fd/{fd}", arguments
+        return arguments, fd
 
 
 def find_program(name: str, environment: tuple[str, ...]) -> Program:

@@ -1,7 +1,7 @@
 """From a request's template to a plan, inside of the launcher: computed once, applied any number of times.
 
 A template is JSON text: the options that differ from `RunOptions`' defaults, and where the request came from. The
-arguments and the environment of a call are put into the last step. What a container needs beside its plan is kept where
+arguments and the environment of a call come in later (see `sandbox.request`). What a container needs beside its plan is kept where
 the kernel takes it away: generated files in a file system in memory of the launcher's mount namespace, a throw-away
 layer in one of the container's own.
 """
@@ -23,32 +23,27 @@ from jubako.image.resolve import resolve
 from jubako.linux import mount as mnt
 from jubako.linux.caps import last_cap
 from jubako.paths import Paths
-from jubako.plan.step import Plan, Step
-from jubako.plan.steps.process import FilterAndExec
+from jubako.plan.step import Plan
+from jubako.plan.steps.program import FilterAndExec
+from jubako.plan.steps.rootfs import DetachMounts, OpenPaths, PrepareMasks
 from jubako.record import record, replace
 from jubako.runtime.requests import Request
 from jubako.runtime.server import STREAMS, Job, needs_supervisor
-from jubako.sandbox.scratch import add_scratch, probe_storage
+from jubako.sandbox.request import PLACEHOLDER, ExecRequest, TakeRequest
+from jubako.sandbox.scratch import OpenMasks, add_scratch, probe_storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PLACEHOLDER = "\x1a"
-"""Stands for the call's arguments in a template's command: no program has this name."""
 _MOST_TEMPLATES = 128
-_ROOTS_WITH_LAYERS = ("overlay", "prepared", "assembled")
 
 
 @record
 class Template:
     """A plan to apply again and again. `stamp` tells when the image that it was made from may no longer be so."""
 
-    plan: Plan
-    last: FilterAndExec
-    environment: dict[str, str]
-    placeholder: int
-    supervised: bool
+    job: Job
     joins: tuple[tuple[str, str], ...]
     stamp: tuple[int, ...]
 
@@ -69,8 +64,10 @@ class Jobs:
         """Make this mount namespace the launcher's own, with a file system in memory for what it generates."""
         mnt.mount(None, "/", None, mnt.MS_REC | mnt.MS_SLAVE)
         mnt.mount("tmpfs", self._inner.run, "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV | mnt.MS_NOEXEC, "mode=711")
-        for path in (self._inner.stage, self._inner.foreign_proc, self._scratch, self._files):
+        for path in (self._inner.stage, self._inner.foreign_proc, self._scratch, self._files, self._empty):
             os.mkdir(path, 0o755)
+        read_only = mnt.MS_RDONLY | mnt.MS_NOSUID | mnt.MS_NODEV | mnt.MS_NOEXEC
+        mnt.mount("tmpfs", self._empty, "tmpfs", read_only, "size=0,mode=555")
 
     @property
     def _scratch(self) -> str:
@@ -80,6 +77,10 @@ class Jobs:
     def _files(self) -> str:
         return self._inner.run + "/files"
 
+    @property
+    def _empty(self) -> str:
+        return self._inner.run + "/empty"
+
     def job(self, request: Request) -> Job:
         """The job of one request. Raises `JubakoError` for what cannot be."""
         template = self._templates.get(request.template)
@@ -88,9 +89,7 @@ class Jobs:
             while len(self._templates) >= _MOST_TEMPLATES:
                 self._templates.pop(next(iter(self._templates)))
             self._templates[request.template] = template
-        steps = template.plan.steps
-        plan = Plan((*steps[:-1], _last_step(template, request)), template.plan.given)
-        return Job(plan, _open_all(template.joins), template.supervised)
+        return replace(template.job, given=_open_all(template.joins)) if template.joins else template.job
 
     def _prepare(self, text: bytes) -> Template:
         asked = jsontext.loads(text)
@@ -127,39 +126,23 @@ class Jobs:
                 "stack the layers of the root file system", reason="the kernel's overlayfs does not work here",
                 hint="install fuse-overlayfs (and as root: chmod 666 /dev/fuse), or use a directory or the image host",
             )  # fmt: skip
-        steps = list(prepared.plan.steps)
-        if root.kind in _ROOTS_WITH_LAYERS:
-            steps = add_scratch(steps, root, self._scratch)
-        last = steps[-1]
+        steps = add_scratch(list(prepared.plan.steps), root, self._scratch)
+        *steps, last = (OpenMasks(self._empty) if isinstance(item, PrepareMasks) else item for item in steps)
         if not isinstance(last, FilterAndExec):
             raise JubakoError("plan the container", reason="its last step is not the program")
         # Asked before the base was entered: in it the host's root is nobody, and its files look like anybody's.
-        last = steps[-1] = replace(last, guard_interpreter=self._interpreter_writable)
-        plan = Plan(tuple(steps), prepared.plan.given)
+        last = replace(last, guard_interpreter=self._interpreter_writable)
+        first = next(place for place, item in enumerate(steps) if isinstance(item, (OpenPaths, DetachMounts)))
+        at = last.arguments.index(PLACEHOLDER) if PLACEHOLDER in last.arguments else -1
+        given = tuple(name for name in prepared.plan.given if name not in STREAMS)
+        plan = Plan((*steps[:first], TakeRequest(), *steps[first:], ExecRequest(last, at)), given)
         plan.check_slots()
+        namespaces = prepared.spec.linux.namespaces
         return Template(
-            plan,
-            last,
-            dict(entry.partition("=")[::2] for entry in last.environment),
-            last.arguments.index(PLACEHOLDER) if PLACEHOLDER in last.arguments else -1,
-            needs_supervisor(plan),
-            tuple((namespace.type, namespace.path) for namespace in prepared.spec.linux.namespaces if namespace.path),
+            Job(plan, {}, needs_supervisor(plan)),
+            tuple((namespace.type, namespace.path) for namespace in namespaces if namespace.path),
             stamp,
         )
-
-
-def _last_step(template: Template, request: Request) -> Step:
-    last, arguments, at = template.last, template.last.arguments, template.placeholder
-    if at >= 0:
-        arguments = (*arguments[:at], *(os.fsdecode(argument) for argument in request.arguments))
-    environment = last.environment
-    if request.environment:
-        merged = dict(template.environment)
-        for entry in request.environment:
-            name, _, value = os.fsdecode(entry).partition("=")
-            merged[name] = value
-        environment = tuple(f"{name}={value}" for name, value in merged.items())
-    return replace(last, arguments=arguments, environment=environment)
 
 
 def _refuse(joins: tuple[Any, ...], userns: str) -> None:
