@@ -118,9 +118,13 @@ def bounding() -> int:
 def limit_bounding(keep: int) -> None:
     """Drop from the bounding set all that is not in `keep`, capabilities newer than this table too (`PR_CAPBSET_DROP`,
     wants CAP_SETPCAP: do it before capset)."""
+    drop, zero = ctypes.c_int(PR_CAPBSET_DROP), ctypes.c_ulong(0)  # made once: every container pays for this loop
     for number in range(last_cap() + 1):
-        if not keep >> number & 1 and prctl(PR_CAPBSET_READ, number):
-            prctl(PR_CAPBSET_DROP, number)
+        if keep >> number & 1 or libc.prctl(drop, ctypes.c_ulong(number), zero, zero, zero) >= 0:
+            continue
+        number_ = ctypes.get_errno()
+        if prctl(PR_CAPBSET_READ, number):  # without CAP_SETPCAP nothing can be dropped; what is not there need not be
+            raise error(number_, "prctl", f"PR_CAPBSET_DROP {number}")
 
 
 def ambient() -> int:

@@ -64,7 +64,7 @@ def processes(group: str) -> tuple[int, ...]:
 
 
 def kill(group: str) -> None:
-    """SIGKILL to everything in the group and below (`cgroup.kill`, Linux 5.14; before that: freeze, kill each, thaw)."""
+    """SIGKILL to everything in the group and below (Linux 5.14; before that: freeze, kill each, thaw)."""
     try:
         write(group, "cgroup.kill", "1")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Mounts: mount(2), umount2(2), pivot_root(2), and of the newer interface open_tree(2), move_mount(2), mount_setattr(2)."""
+"""Mounts: mount(2), umount2(2), pivot_root(2), and the newer open_tree(2), move_mount(2), mount_setattr(2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole plan of a container: one spec, the facts of the host, and a root become one totally ordered tuple of steps."""
+"""The whole plan of a container: one spec, the facts of the host and a root become one totally ordered tuple."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
         if source.kind == "assembled":
             yield StartFuseOverlay(
                 extras.fuse, source.lower, source.upper, source.work, source.path,
-                assemble=host.foreign_proc, links=tuple(link for link in host.tree.links if link[0].count("/") == 1), squash=True,
+                assemble=host.foreign_proc, squash=True,
+                links=tuple(link for link in host.tree.links if link[0].count("/") == 1),
             )  # fmt: skip
         else:
             yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)

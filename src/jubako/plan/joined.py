@@ -1,7 +1,7 @@
 """The plan of `exec`: a program in the namespaces of a container that runs already (setns(2), nsenter(1)).
 
-What runs in the container is hostile and awake now. So the process that joins is hidden (not dumpable) before it enters,
-looks nothing up in the container's /proc, and becomes the program by a path verified beforehand.
+What runs in the container is hostile and awake now. So the process that joins is hidden (not dumpable) before it
+enters, looks nothing up in the container's /proc, and becomes the program by a path verified beforehand.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def parse_options(options: tuple[str, ...]) -> MountOptions:
         elif option in _CLEARING:
             flags &= ~_CLEARING[option]
             cleared |= _CLEARING[option]
-        elif option[:1] == "r" and option[1:] in _FLAGS:  # "rro", "rnosuid" …: crun's and the specification's recursive forms
+        elif option[:1] == "r" and option[1:] in _FLAGS:  # "rro" …: the specification's recursive forms
             recursive_set |= _FLAGS[option[1:]]
         elif option in _PROPAGATION:
             propagation = option

@@ -16,7 +16,9 @@ from jubako.linux.libc import MACHINE
 from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
 from jubako.record import record
 
-_ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 21: "ppc64", 22: "s390x", 8: "mips"}
+_ELF_MACHINES = {
+    3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64",
+}  # fmt: skip
 _RUNS = {"x86_64": (62, 3), "aarch64": (183, 40), "riscv64": (243,), "ppc64le": (21,), "s390x": (22,)}
 _LINE = 256  # the kernel reads BINPRM_BUF_SIZE bytes of a script
 _DEEPEST = 5  # how many interpreters deep the kernel goes
@@ -99,7 +101,8 @@ def _examine(path: str, name: str) -> Program:
             head = _head(interpreter, name)
         except ProgramNotFoundError as failure:
             raise ProgramNotFoundError(
-                "execute", name, errno=errno.ENOENT, reason=f"the script's interpreter {interpreter} is not in the container"
+                "execute", name, errno=errno.ENOENT,
+                reason=f"the script's interpreter {interpreter} is not in the container",
             ) from failure
         if not program.interpreter:
             program = Program(path, interpreter, argument, interpreter)

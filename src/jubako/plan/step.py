@@ -47,7 +47,7 @@ class Slots:
         return name in self.values
 
     def path(self, path: str) -> str:
-        """`path`, or a way to it through a descriptor opened while this process still might walk there (`OpenPaths`)."""
+        """`path`, or a way to it by a descriptor opened while this process still might walk there (`OpenPaths`)."""
         fd = self.values.get("path:" + path)
         if fd is not None:
             return f"/proc/self/fd/{fd}"

@@ -40,7 +40,7 @@ class Base:
 
 
 def open_base(paths: Paths) -> Base:
-    """The base of this process's user, made if it is missing. Raises `JubakoError` where user namespaces are refused."""
+    """The base of this user, made if it is missing. Raises `JubakoError` where user namespaces are refused."""
     found = find_running(paths)
     if found is not None:
         return found
@@ -151,7 +151,7 @@ def _make(paths: Paths) -> Base:
 
 
 def _expect(reader: int) -> None:
-    """Read the child's word: empty is its end, "1" means go on, anything else the errno and the operation that failed."""
+    """Read the child's word: empty is its end, "1" means go on, all else is an errno and the operation that failed."""
     word = os.read(reader, 256).decode()
     if word == "1":
         return
@@ -228,5 +228,7 @@ def in_base(paths: Paths, work: Callable[[], None]) -> None:
         text = file.read().decode("utf-8", "surrogateescape")
     _pid, status = os.waitpid(pid, 0)
     if status:
-        operation, subject, number, reason, hint = (text.split("\0") if text.count("\0") == 4 else ["work in", "the base user namespace", "0", "it was ended", ""])
+        if text.count("\0") != 4:
+            raise JubakoError("work in", "the base user namespace", reason="the process was ended")
+        operation, subject, number, reason, hint = text.split("\0")
         raise JubakoError(operation, subject, errno=int(number), reason=reason, hint=hint)

@@ -12,9 +12,9 @@ from jubako.plan.host import STANDARD_DEVICES, Host, HostTree
 
 # What programs write to, as in a freshly installed system; everything else of the host is read-only or not there.
 _FRESH = (
-    ("/home", 0o755), ("/mnt", 0o755), ("/proc", 0o555), ("/sys", 0o555), ("/dev", 0o755), ("/root", 0o700), ("/run", 0o755),
-    ("/run/lock", 0o1777), ("/srv", 0o755), ("/tmp", 0o1777), ("/var", 0o755), ("/var/cache", 0o755), ("/var/lib", 0o755),
-    ("/var/log", 0o755), ("/var/spool", 0o755), ("/var/tmp", 0o1777),
+    ("/home", 0o755), ("/mnt", 0o755), ("/proc", 0o555), ("/sys", 0o555), ("/dev", 0o755), ("/root", 0o700),
+    ("/run", 0o755), ("/run/lock", 0o1777), ("/srv", 0o755), ("/tmp", 0o1777), ("/var", 0o755), ("/var/cache", 0o755),
+    ("/var/lib", 0o755), ("/var/log", 0o755), ("/var/spool", 0o755), ("/var/tmp", 0o1777),
 )  # fmt: skip
 _FRESH_LINKS = (("/var/run", "/run"), ("/var/lock", "/run/lock"))
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32", "lib", "etc", "opt", "nix")

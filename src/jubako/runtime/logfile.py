@@ -1,7 +1,7 @@
 """The container's log: one line a record, as CRI and podman's k8s-file have it.
 
-`2026-01-02T03:04:05.123456789+00:00 stdout F text`, with P instead of F for a line that goes on in the next record. It can
-be followed while it grows, and read after a crash, since every record is one write to a file opened for appending.
+`2026-01-02T03:04:05.123456789+00:00 stdout F text`, with P instead of F for a line that goes on in the next record. It
+can be followed while it grows, and read after a crash, since every record is one write to a file opened for appending.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class GiveNamespaces:
 
 @record
 class Namespaces:
-    """Comes with descriptors: the namespaces `kinds` (separated by commas), in that order, and last a pidfd of PID 1."""
+    """Comes with descriptors: the namespaces `kinds` (separated by commas) in order, and last a pidfd of PID 1."""
 
     kinds: str
 

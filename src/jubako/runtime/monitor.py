@@ -1,7 +1,7 @@
 """The supervisor's life once the program runs: streams, log, signals, clients, and the end.
 
-One poll(2) loop in a small process that is PID 1 of the outer PID namespace. It listens at the container's control socket;
-who may connect is decided by the directory's mode (0700). Nothing in it waits for a client.
+One poll(2) loop in a small process that is PID 1 of the outer PID namespace. It listens at the container's control
+socket; who may connect is decided by the directory's mode (0700). Nothing in it waits for a client.
 """
 
 from __future__ import annotations

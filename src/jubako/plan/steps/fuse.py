@@ -1,4 +1,4 @@
-"""The step for overlays that the kernel cannot give: fuse-overlayfs, run by the supervisor below its own PID namespace."""
+"""The step for overlays that the kernel cannot give: fuse-overlayfs, run by the supervisor in its PID namespace."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ class StartFuseOverlay(Step):
         raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), self.merged)
 
     def call(self) -> str:
-        made = f'mount("tmpfs", {quote(self.assemble)}, "tmpfs", …); bind each lower directory; ' if self.assemble else ""
+        made = ""
+        if self.assemble:
+            made = f'mount("tmpfs", {quote(self.assemble)}, "tmpfs", …); bind each lower directory; '
         lower = self.assemble or ":".join(self.lower)
         return f"{made}fork(); execve({quote(self.program)}, [{', '.join(map(quote, self._command(lower)))}])"
 

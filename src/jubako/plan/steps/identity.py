@@ -149,7 +149,7 @@ class SetNoNewPrivileges(Step):
 
 
 def _read_inside(path: str) -> bytes:
-    """The text of a regular file of the container; nothing if it is missing or no such file. A FIFO cannot make us wait."""
+    """The text of a regular file of the container; nothing if there is none. A FIFO cannot make us wait."""
     try:
         fd = openat2(-100, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, RESOLVE_NO_MAGICLINKS)
     except OSError as failure:

@@ -396,5 +396,8 @@ def _existing(slots: Slots, path: str) -> int | None:
 def _unmakeable(path: str, failure: OSError) -> JubakoError:
     hint = ""
     if failure.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        hint = "the directory is missing in the root file system and cannot be made there; pass --rootfs DIR:O for a throw-away layer"
+        hint = (
+            "the directory is missing in the root file system and cannot be made there;"
+            " pass --rootfs DIR:O for a throw-away layer"
+        )
     return JubakoError.from_os_error("make the mount point", path, failure, hint)

@@ -147,10 +147,10 @@ class HideProcess(Step):
 
 
 def reset_signals() -> None:
-    """Every signal's default disposition and an empty mask: Python ignores SIGPIPE and SIGXFSZ, and execve would keep it."""
+    """Every signal's default disposition, an empty mask: Python ignores SIGPIPE and SIGXFSZ, and execve keeps that."""
     for number in range(1, _signal.NSIG):
         if number in (9, 19, 32, 33):  # SIGKILL, SIGSTOP and the two that the C library keeps for itself
             continue
-        if _signal.getsignal(number) != _signal.SIG_DFL:  # as the interpreter knows since its start, without a system call
+        if _signal.getsignal(number) != _signal.SIG_DFL:  # known since the interpreter's start: no system call
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

@@ -8,7 +8,7 @@ from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
 
 
 class Clone(Step):
-    """The base of the steps that return twice: in the child, slot `child` is 1 and the applier goes on as that actor."""
+    """The base of the steps that return twice: in the child, slot `child` is 1, and the applier goes on as it."""
 
     flags: int
     child = ""

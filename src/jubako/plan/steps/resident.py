@@ -1,6 +1,6 @@
 """PID 1 of the container as a process of ours (`--init`): pid_namespaces(7), "The namespace's init process".
 
-It reaps what is orphaned, passes signals on to the program and ends with the program's status. It needs no binary in the
+It reaps what is orphaned, passes signals on to the program and ends with its status. It needs no binary in the
 image: it is this interpreter, gone resident without privileges and hidden from everything inside.
 """
 

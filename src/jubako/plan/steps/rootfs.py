@@ -33,7 +33,7 @@ def propagation_flags(name: str) -> int:
 
 @step()
 class OpenPaths(Step):
-    """What lies in directories of the caller's own is opened now: the container's root will not be able to walk there."""
+    """What lies in directories of the caller's own is opened now: the container's root will not get there."""
 
     paths: tuple[str, ...]
 
@@ -50,7 +50,7 @@ class OpenPaths(Step):
 
 @step()
 class DetachMounts(Step):
-    """What is mounted in the container must not reach the host; what the host mounts may still arrive until the pivot."""
+    """What is mounted in the container must not reach the host; the host's mounts may still arrive until the pivot."""
 
     def apply(self, slots: Slots) -> None:
         mnt.mount(None, "/", None, mnt.MS_REC | mnt.MS_SLAVE)
@@ -368,4 +368,5 @@ def _other_mounts() -> list[str]:
         text = b"".join(iter(lambda: file.read(1 << 16), b""))
     points = [os.fsdecode(line.split()[4]) for line in text.splitlines()]
     here = os.getcwd()
-    return [p for p in reversed(points) if p != "/" and not p.startswith("/proc") and not (p + "/").startswith(here + "/")]
+    kept = ("/proc", here + "/")
+    return [point for point in reversed(points) if point != "/" and not (point + "/").startswith(kept)]
