@@ -159,7 +159,8 @@ def described(*platforms: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("wanted", "chosen"),
     [("linux/amd64", 0), ("linux/arm64", 1), ("linux/arm64/v8", 1), ("linux/arm/v7", 3), ("linux/arm/v8", 3),
-     ("arm/v6", None), ("linux/arm/v6", 2), ("windows/amd64", 4), ("linux/arm/v5", None), ("aarch64", 1), ("linux/x86_64", 0)],
+     ("arm/v6", None), ("linux/arm/v6", 2),
+     ("windows/amd64", 4), ("linux/arm/v5", None), ("aarch64", 1), ("linux/x86_64", 0)],
 )  # fmt: skip
 def test_the_variant_that_fits_best_is_chosen(wanted: str, chosen: int | None) -> None:
     offered = [
