@@ -16,12 +16,12 @@ from jubako.engine.parse.env import parse_env, read_env_file
 from jubako.engine.prepare import compile_filter, ids_for
 from jubako.engine.streams import StreamRequest, Streams
 from jubako.errors import UsageError
-from jubako.linux.clone import namespace_path
+from jubako.linux.clone import namespace_path, parent_namespace
 from jubako.linux.pidfd import send_signal
 from jubako.paths import Paths, find_paths
 from jubako.plan.container import Extras
 from jubako.plan.host import RootSource
-from jubako.plan.joined import plan_joined
+from jubako.plan.joined import PARENT, plan_joined
 from jubako.plan.step import RUNTIME, Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
@@ -61,6 +61,11 @@ def exec_in_container(options: ExecOptions, paths: Paths | None = None) -> int:
     os.close(namespaces.pop("pidfd"))
     basis = open_basis(paths)
     foreign = {kind: fd for kind, fd in namespaces.items() if not _is_ours(kind, fd)}
+    if "user" in foreign:
+        parent = parent_namespace(foreign["user"])  # asked of the kernel: another base may have been made since
+        namespaces[PARENT] = parent
+        if not _is_ours("user", parent):
+            foreign[PARENT] = parent
     slots = Slots({f"ns:{kind}": fd for kind, fd in foreign.items()})
     streams = Streams(_stream_request(options), slots)
     applier = Applier(

@@ -37,6 +37,7 @@ PROC_NAMES = {"mount": "mnt", "network": "net"}
 """Where `/proc/PID/ns` spells a type otherwise than the OCI runtime-spec."""
 
 _SIGCHLD = 17
+_NS_GET_PARENT = 0xB702
 
 
 def clone(flags: int) -> tuple[int, int]:
@@ -68,6 +69,16 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int = 0) -> None:
     """Join the namespace that `fd` names, or with a pidfd (Linux 5.8) all those in `flags` (setns(2))."""
     check(libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns", namespace_names(flags) or f"descriptor {fd}")
+
+
+def parent_namespace(fd: int) -> int:
+    """A descriptor of the user namespace around the user namespace `fd` (ioctl_ns(2), `NS_GET_PARENT`).
+
+    EPERM where that lies outside of the caller's own.
+    """
+    import fcntl
+
+    return fcntl.ioctl(fd, _NS_GET_PARENT)
 
 
 def namespace_names(flags: int) -> str:

@@ -16,6 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PARENT = "parent"
+"""The user namespace around the container's own, where it is not the caller's: the base it was started in."""
+
 
 def plan_joined(program: Process, kinds: tuple[str, ...], host: Host, extras: Extras, *, detached: bool) -> Plan:
     """The plan that runs `program` in the namespaces `kinds`, whose descriptors are in the slots "ns:TYPE"."""
@@ -30,8 +33,14 @@ def _steps(
     if extras.cgroup:
         yield joining.EnterCgroup(extras.cgroup)
     yield joining.HideJoiner()
-    for kind in sorted(kinds, key=lambda kind: (kind != "user", kind == "mount")):
-        yield namespaces.JoinNamespace(kind, f"ns:{kind}")
+    if PARENT in kinds:
+        yield namespaces.JoinNamespace("user", f"ns:{PARENT}")
+    # The time namespace was made before the container's user namespace and belongs to the one around it.
+    first = ("time", "user") if host.privileged or PARENT in kinds else ("user", "time")
+    rest = tuple(kind for kind in kinds if kind not in (*first, "mount", PARENT))
+    for kind in (*first, *rest, "mount"):
+        if kind in kinds:
+            yield namespaces.JoinNamespace(kind, f"ns:{kind}")
     yield joining.CloneJoined(0)
     if "user" in kinds:
         yield namespaces.TakeRootIds(keep_groups=host.setgroups_denied)
