@@ -212,6 +212,26 @@ def do_each(names: Sequence[str], action: Callable[[str], object]) -> int:
     return code
 
 
+def do_together(names: Sequence[str], action: Callable[[str], str]) -> int:
+    """Do `action`, which waits for something, to every name at once; print what each returns in the order given.
+
+    Returns 0, or the exit code of the first failure.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    each = list(dict.fromkeys(names))
+    if len(each) < 2:
+        return do_each(each, lambda name: _print_result(action(name)))
+    with ThreadPoolExecutor(min(len(each), 64)) as pool:
+        futures = dict(zip(each, [pool.submit(action, name) for name in each], strict=True))
+        return do_each(each, lambda name: _print_result(futures[name].result()))
+
+
+def _print_result(text: str) -> None:
+    if text:
+        print(text, flush=True)
+
+
 def warn(text: str) -> None:
     """One warning on standard error."""
     sys.stdout.flush()

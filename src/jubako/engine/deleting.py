@@ -13,8 +13,8 @@ from jubako.paths import Paths
 def remove_container(
     paths: Paths, container: store.Container, *, force: bool = False, seconds: int | None = None
 ) -> None:
-    """Remove the container. One that runs is refused, or with `force` ended first: killed, or stopped if `seconds` gives
-    it time."""
+    """Remove the container. One that runs is refused, or with `force` ended first: killed, or stopped if `seconds`
+    gives it time."""
     while True:
         try:
             with store.Lock(container.directory):

@@ -69,7 +69,7 @@ def kill_container(paths: Paths, container: store.Container) -> None:
 
 
 def wait_for_exit(paths: Paths, container: store.Container) -> int:
-    """Wait until the container does not run; its exit code. Raises `NotFoundError` if it is removed before that is known."""
+    """Wait until the container does not run; its exit code. `NotFoundError` if it is removed meanwhile."""
     supervisor = open_supervisor(container)
     if supervisor is not None:
         try:

@@ -1,8 +1,8 @@
 """What killed processes left behind, removed by whoever comes next.
 
-The kernel ends a container's processes with its supervisor; what it does not end is on disk, and was written there before it
-was made: directories, names, control groups. A record counts only while the process that it names lives (pid, start
-time and boot). Nothing that somebody holds the lock of is touched: that one is still at it.
+The kernel ends a container's processes with its supervisor; what it does not end is on disk, and was written there
+before it was made: directories, names, control groups. A record counts only while the process that it names lives (pid,
+start time and boot). Nothing that somebody holds the lock of is touched: that one is still at it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Removing what a container left on disk. Its layer belongs to subordinate ids, so that part is done inside the base."""
+"""Removing what a container left on disk. Its layer belongs to subordinate ids: that part is done inside the base."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The containers on disk: one directory each, names reserved by links, files replaced whole.
 
-`container.json` says what was asked for, `config.json` is the OCI document, `state.json` what is going on. Nothing here is
-held in memory between calls, so any number of commands may work at once: a name is reserved by making a link, a file is
-replaced by rename(2), and whoever changes a container's life holds its lock.
+`container.json` says what was asked for, `config.json` is the OCI document, `state.json` what is going on. Nothing here
+is held in memory between calls, so any number of commands may work at once: a name is reserved by making a link, a file
+is replaced by rename(2), and whoever changes a container's life holds its lock.
 """
 
 from __future__ import annotations

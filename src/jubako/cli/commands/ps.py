@@ -48,9 +48,11 @@ _COLUMNS = (
 
 
 def run(values: Values) -> int:
+    from jubako.engine.reaping import reap
     from jubako.engine.store import list_containers
     from jubako.paths import find_paths
 
+    reap(find_paths())
     rows = [_row(container) for container in list_containers(find_paths())]
     filters = [_filter(text) for text in values.filters]
     asks_for_status = any(text.startswith(("status=", "exited=")) for text in values.filters)
