@@ -23,7 +23,7 @@ _SHARED = {
     "ipc": "no IPC namespace: the host's shared memory and message queues are in reach (--ipc host)",
     "uts": "no UTS namespace: the host's name is the container's (--uts host)",
     "cgroup": "no cgroup namespace: paths of control groups read as on the host (--cgroupns host)",
-    "time": "no time namespace: it is made with --time-offset only, since without an offset it changes nothing",
+    "time": "no time namespace: the clocks since boot are the host's (--ns time=host)",
 }
 
 
