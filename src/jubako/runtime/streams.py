@@ -8,12 +8,14 @@ caller's is full, its source is not read, and the container feels it as it would
 from __future__ import annotations
 
 import os
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 1 << 16
+PIPE_BUF = 4096
 STDOUT, STDERR = 1, 2
 
 
@@ -24,6 +26,8 @@ class Sink:
         self.fd = fd
         self.owned = owned
         self.pending = b""
+        patient = os.get_blocking(fd) and not stat.S_ISREG(os.fstat(fd).st_mode)
+        self.portion = PIPE_BUF if patient else CHUNK
 
     def put(self, data: bytes) -> None:
         """Queue `data`; `drain` writes it."""
@@ -32,11 +36,11 @@ class Sink:
     def drain(self) -> bool:
         """Write what poll(2) says fits; False when the reader is gone.
 
-        At most PIPE_BUF bytes go out at once: the descriptor may be the caller's own, which must not be made
-        non-blocking, and a pipe that is ready takes that much without waiting.
+        At most PIPE_BUF bytes go out at once where a write could wait: the descriptor may be the caller's own, which
+        must not be made non-blocking, and a pipe that is ready takes that much.
         """
         try:
-            written = os.write(self.fd, self.pending[:4096])
+            written = os.write(self.fd, self.pending[: self.portion])
         except BlockingIOError:
             return True
         except OSError:
