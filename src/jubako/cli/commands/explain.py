@@ -33,7 +33,7 @@ COMMAND = Command(
     """,
     examples=(
         ("A directory as the root.", "jubako explain run --rootfs ./rootfs /bin/sh"),
-        ("Only the system calls.", "jubako explain --json run host true | jq -r '.sections[].steps[].calls[]'"),
+        ("Only the system calls.", "jubako explain --json run host | jq -r '.sections[].steps[].calls[]'"),
     ),
     interspersed=False,
     usage=("[OPTIONS] run [RUN OPTIONS] IMAGE [COMMAND [ARG...]]",),
