@@ -10,6 +10,7 @@ import _signal
 import os
 import select
 
+from jubako.errors import JubakoError
 from jubako.linux import scm, tty
 from jubako.linux.clone import FLAGS, open_namespace
 from jubako.linux.descriptors import close_all_but
@@ -101,7 +102,10 @@ class Monitor:
                 self.owner = None
         code = self._loop(listener, slots["init_pidfd"], slots["init_child"])
         self._drain_all()
-        self.ended(code)
+        try:
+            self.ended(code)
+        except JubakoError as failure:  # the program's end is the program's: what could not be tidied is only said
+            os.write(2, f"jubako: warning: {failure}\n".encode("utf-8", "surrogateescape"))
         self._accept_late(listener)
         listener.close()
         self._tell_all(Exited(code))
