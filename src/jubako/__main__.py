@@ -3,6 +3,8 @@
 Without `site` the interpreter starts in half the time, and then knows the standard library only. So the directory that
 holds this package goes to the end of the path, where `site` would have put it; that is where pip puts what we depend on
 too. Libraries that lie elsewhere (a `--user` installation over a distribution's packages) are found by a late `site`.
+
+This file is short because a program's own file is compiled at every start.
 """
 
 import sys
@@ -37,6 +39,11 @@ def _find_package() -> None:
 
 if __name__ == "__main__":
     _find_package()
-    from jubako.cli.main import entry
+    if sys.flags.no_site and sys.argv[1:2] == ["run"]:
+        from jubako.startpack import start
 
-    entry()
+        start()
+    else:
+        from jubako.cli.main import entry
+
+        entry()

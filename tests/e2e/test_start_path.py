@@ -1,6 +1,6 @@
 """What `jubako run` imports until the container has ended: the whole start path, children too.
 
-The kept list is beside this file. After a change that is meant: ./dev start-path
+The kept list is a part of the package, for the start pack. After a change that is meant: ./dev start-path
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ HEAVY = frozenset(
 )
 """Each costs from two to thirty milliseconds, or brings in one that does."""
 
-KEPT = Path(__file__).parents[1] / "e2e/start_path_modules.txt"
+KEPT = Path(__file__).parents[2] / "src/jubako/data/start-path.txt"
+"""Shipped with the package: the start pack holds those of the list that are jubako's own."""
 
 
 def modules_of(*arguments: str) -> set[str]:

@@ -6,6 +6,7 @@ ends a command of ours; 141 when the reader of our output went away (as SIGPIPE 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,7 @@ from jubako.errors import EXIT_FAILED, JubakoError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn, Protocol
 
     class CommandModule(Protocol):
@@ -34,9 +36,13 @@ _GLOBAL = Command(
 )
 
 
-def entry() -> NoReturn:
-    """The installed program: run `main` and end without tearing the interpreter down, which would take milliseconds."""
+def entry(last: Callable[[], None] | None = None) -> NoReturn:
+    """The installed program: run `main`, do what comes `last`, and end without tearing the interpreter down, which
+    takes milliseconds. Cycles are not looked for before there are so many objects that it is worth the time."""
+    gc.set_threshold(100_000, 10, 10)
     code = main()
+    if last is not None:
+        last()
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

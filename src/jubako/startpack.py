@@ -1,0 +1,141 @@
+"""The start pack: the code of all modules that `jubako run` loads, in one file of the user's cache.
+
+Finding, opening and reading eighty small files costs a start more than all that it then does before the container is
+there; one file costs a third of that. The first run without a valid pack writes one, the others read it. It is a cache:
+a module that is not in it is imported as ever, and so is everything when the file is missing, damaged or of another
+interpreter, or when a source has another time or size than it says (what Python asks of its own .pyc files).
+
+Code is loaded, so the file and its directory must be this user's, and nobody else may write them.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, spec_from_file_location
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import CodeType
+    from typing import NoReturn
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_LIST = _PACKAGE + "/data/start-path.txt"
+_HEADER = b"jubako start pack 1\n" + MAGIC_NUMBER
+
+
+class Finder:
+    """Finds the modules of the pack, before anything else is asked."""
+
+    def __init__(self, codes: dict[str, tuple[str, CodeType]]) -> None:
+        self.codes = codes
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """The module's spec, as an import from its file would have it."""
+        found = self.codes.pop(name, None)
+        if found is None:
+            return None
+        file, code = found
+        inside = [os.path.dirname(file)] if file.endswith("/__init__.py") else None
+        return spec_from_file_location(name, file, loader=_Loader(name, file, code), submodule_search_locations=inside)
+
+
+class _Loader(SourceFileLoader):
+    """Has the code already; all else (source for a traceback, data) is that of the file."""
+
+    def __init__(self, name: str, file: str, code: CodeType) -> None:
+        super().__init__(name, file)
+        self.code = code
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        return self.code if fullname == self.name else super().get_code(fullname)
+
+
+def start() -> NoReturn:
+    """The installed program, with the pack; without one it is made when the command is done."""
+    pack = find_pack()
+    used = not pack or use(pack)
+    from jubako.cli.main import entry
+
+    entry(None if used else lambda: keep(pack))
+
+
+def find_pack() -> str:
+    """Where the pack of this installation and interpreter is; empty where there is no home. Asked at the start, since a
+    command may become root of a namespace later. `jubako.paths` says the same of the cache, for more imports."""
+    if os.geteuid() == 0:
+        cache = "/var/cache"
+    else:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", "") + "/.cache"
+    if not cache.startswith("/") or cache == "/.cache":
+        return ""
+    return f"{cache}/jubako/start/{_PACKAGE.replace('/', '%')}.{sys.implementation.cache_tag}"
+
+
+def use(pack: str) -> bool:
+    """Import from this pack from now on; False if it is missing or not as new as the sources."""
+    try:
+        data = _read(pack)
+        if not data.startswith(_HEADER):
+            return False
+        modules = marshal.loads(memoryview(data)[len(_HEADER) :])
+        codes = {}
+        for name, file, mtime, size, code in modules:
+            path = f"{_PACKAGE}/{file}"
+            status = os.stat(path)
+            if status.st_mtime_ns != mtime or status.st_size != size:
+                return False
+            codes[name] = (path, code)
+    except (OSError, ValueError, EOFError, TypeError):
+        return False
+    sys.meta_path.insert(0, Finder(codes))
+    return True
+
+
+def keep(pack: str) -> None:
+    """Write the pack, whole; where that cannot be, the next start is as slow as this one."""
+    try:
+        with open(_LIST) as file:
+            names = [name for name in file.read().split() if name.partition(".")[0] == "jubako"]
+        data = _HEADER + marshal.dumps(tuple(_module(name) for name in names if name not in (__name__, "jubako")))
+        directory = os.path.dirname(pack)
+        os.makedirs(directory, 0o700, exist_ok=True)
+        _check(os.stat(directory))
+        temporary = f"{pack}.{os.getpid()}"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file_:
+                file_.write(data)
+            os.rename(temporary, pack)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except (OSError, ValueError, ImportError, SyntaxError):
+        return
+
+
+def _module(name: str) -> tuple[str, str, int, int, CodeType | None]:
+    """A module as the pack has it: its name, its file below the package, that file's time and size, its code."""
+    file = "/".join(name.split(".")[1:])
+    file = file + "/__init__.py" if os.path.isdir(f"{_PACKAGE}/{file}") else file + ".py"
+    status = os.stat(f"{_PACKAGE}/{file}")
+    code = SourceFileLoader(name, f"{_PACKAGE}/{file}").get_code(name)
+    return name, file, status.st_mtime_ns, status.st_size, code
+
+
+def _read(path: str) -> bytes:
+    _check(os.stat(os.path.dirname(path)))
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        _check(status)
+        return os.read(fd, status.st_size)
+    finally:
+        os.close(fd)
+
+
+def _check(status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError("not this user's alone")
