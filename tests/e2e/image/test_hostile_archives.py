@@ -160,6 +160,10 @@ DAMAGED: dict[str, tuple[Callable[[dict[str, bytes]], Any], str]] = {
         lambda m: spoil(m, layer_name(m), lambda d: d[:-1] + bytes([d[-1] ^ 1])),
         "digest is|corrupt|cut off",
     ),
+    "a layer that was compressed anew": (
+        lambda m: spoil(m, layer_name(m), lambda d: d[:4] + b"\1" + d[5:]),
+        "but the manifest says sha256:",
+    ),
     "a layer of another size": (lambda m: spoil(m, layer_name(m), lambda d: d + b"x"), "bytes, but the manifest says"),
     "a configuration with another digest": (lambda m: spoil(m, config_name(m), lambda d: d + b" "), "its digest is"),
     "a manifest with another digest": (lambda m: spoil(m, manifest_name(m), lambda d: d + b" "), "its digest is"),

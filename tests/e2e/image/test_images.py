@@ -31,6 +31,7 @@ from jubako.image.load import load
 from jubako.image.manage import inspect_image, list_images, prune_images, remove_image, tag_image
 from jubako.image.platform import Platform
 from jubako.image.progress import Progress
+from jubako.image.remove import remove_tree
 from jubako.image.resolve import resolve
 from jubako.image.save import DOCKER, OCI, save
 from jubako.image.storage import probe_overlay
@@ -615,15 +616,41 @@ def test_a_load_that_is_killed_leaves_only_what_the_next_command_removes(store: 
     )
 
 
-def test_a_crash_between_the_renames_is_put_right_by_the_next_command(store: Paths, loaded: str) -> None:
+def test_a_crash_between_the_renames_is_put_right_by_the_next_command(
+    store: Paths, loaded: str, tmp_path: Path
+) -> None:
     image = loaded.removeprefix("sha256:")
     os.unlink(f"{store.data}/images/{image}.json")  # its layer, blobs and names are there, the image is not
     Path(f"{store.data}/images/publishing").touch()
     Path(f"{store.data}/images/names.json.new").touch()
-    assert prune_images(store) == ()
-    assert store_is_empty(store)
-    assert sorted(os.listdir(f"{store.data}/images")) == ["lock", "names.json"]
-    assert json.loads(Path(f"{store.data}/images/names.json").read_text()) == {}
+    other = archives.files_layer({"other": "x"})
+    load(store, str(archives.write_docker_archive(tmp_path / "b.tar", [other], ["other"])))
+    assert os.listdir(f"{store.data}/layers") == [hashlib.sha256(other).hexdigest()]
+    assert len(os.listdir(f"{store.data}/blobs/sha256")) == 2
+    names = json.loads(Path(f"{store.data}/images/names.json").read_text())
+    assert list(names) == ["docker.io/library/other:latest"]
+    assert len(os.listdir(f"{store.data}/images")) == 3
+
+
+def test_what_is_mounted_in_a_tree_is_not_removed_with_it(store: Paths, tmp_path: Path, inside: Inside) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/file").write_text("precious")
+    (tmp_path / "tree/mounted").mkdir(parents=True)
+    for path in ("home", "tree", "tree/mounted", "home/file"):
+        (tmp_path / path).chmod(0o777)
+
+    def remove() -> str:
+        clone.unshare(clone.CLONE_NEWNS)
+        mount.mount(str(tmp_path / "home"), str(tmp_path / "tree/mounted"), None, mount.MS_BIND)
+        fd = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            remove_tree(fd, "tree")
+        except JubakoError as error:
+            return str(error)
+        return "removed"
+
+    assert "remove mounted: Invalid cross-device link (EXDEV)" in inside(remove)
+    assert (tmp_path / "home/file").read_text() == "precious"
 
 
 def test_loading_works_from_a_program_with_threads(store: Paths, tmp_path: Path) -> None:
