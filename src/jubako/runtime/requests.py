@@ -72,8 +72,8 @@ class Refused:
         )  # fmt: skip
 
 
-def send_request(socket: Socket, request: Request, descriptors: tuple[int, int, int, int]) -> None:
-    """Send `request` with its answer socket and standard streams. Raises `OSError` when the launcher is gone."""
+def send_request(socket: Socket, request: Request, descriptors: tuple[int, ...]) -> None:
+    """Send `request` with its answer socket and standard streams. Raises `OSError` when the other end is gone."""
     fields = (
         _RUN, request.template, b"1" if request.announce else b"", b"%d" % len(request.arguments),
         *request.arguments, *request.environment,
@@ -93,18 +93,18 @@ def send_request(socket: Socket, request: Request, descriptors: tuple[int, int, 
         os.close(memory)
 
 
-def receive_request(socket: Socket) -> tuple[Request | None, tuple[int, ...]]:
-    """The next request and its four descriptors; None when the caller is gone. Raises `ValueError` for all else."""
+def receive_request(socket: Socket, count: int = 4) -> tuple[Request | None, tuple[int, ...]]:
+    """The next request and its `count` descriptors; None when the sender is gone. Raises `ValueError` for all else."""
     packet, descriptors = scm.receive(socket, LARGEST_PACKET)
     if not packet:
         return None, ()
     try:
-        if packet == _LARGE and len(descriptors) == 5:
-            packet = _read_all(descriptors[4])
-            os.close(descriptors[4])
-            descriptors = descriptors[:4]
+        if packet == _LARGE and len(descriptors) == count + 1:
+            packet = _read_all(descriptors[count])
+            os.close(descriptors[count])
+            descriptors = descriptors[:count]
         fields = packet.split(b"\0")
-        if fields[0] != _RUN or len(fields) < 4 or len(descriptors) != 4:
+        if fields[0] != _RUN or len(fields) < 4 or len(descriptors) != count:
             raise ValueError("not a request")
         end = 4 + int(fields[3])
         if len(fields) < end:

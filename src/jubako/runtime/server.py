@@ -3,6 +3,9 @@
 It is PID 1 of an outer PID namespace and plays the roles of runtime and supervisor for all of its containers, so a
 container costs one fork. One poll loop serves everybody: the caller's requests, and for each container the link to its
 first process (until that has become the program), the pidfd (it ended) and the answer socket (the caller gave up).
+
+When there is nothing else to do, one *spare* is made for the next request like the last one: a child that has its
+namespaces and ids, and waits. It has looked at nothing that could be different by then.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from jubako.plan.steps.processes import CloneInit
 from jubako.record import record
 from jubako.runtime.applier import Applier
 from jubako.runtime.messages import Exited, Failed, Signal, Started, decode, encode
-from jubako.runtime.requests import Refused, Request, encode_refusal, receive_request
+from jubako.runtime.requests import Refused, Request, encode_refusal, receive_request, send_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,32 +41,32 @@ _HARMLESS = (CloneInit, WriteIdMaps, JoinCgroup)
 
 @record
 class Job:
-    """What a request becomes: the plan, the descriptors in the slots before it starts (beside the streams; closed once
-    it has), whether it wants a supervisor of its own (see `needs_supervisor`), and what is to be done at its end."""
+    """How a container is made: a plan in which its first process waits for the request, what is in the slots before
+    (descriptors, closed once it is made), and whether it wants a supervisor of its own (see `needs_supervisor`)."""
 
     plan: Plan
     given: dict[str, int]
     supervised: bool = False
-    afterwards: Callable[[], None] | None = None
 
 
-class _Running:
-    """A container of this launcher, until its first process is reaped and the caller knows."""
+class _Child:
+    """A container in the making or at work, until its first process is reaped and the caller knows."""
 
     __slots__ = ("announce", "answers", "host_pid", "job", "link", "pid", "pidfd", "refusal")
 
-    def __init__(self, job: Job, answers: Socket, *, announce: bool) -> None:
+    def __init__(self, job: Job, link: Socket, pid: int, pidfd: int, host_pid: int) -> None:
         self.job = job
-        self.answers: Socket | None = answers
-        self.announce = announce
-        self.link: Socket | None = None
-        self.pid = self.host_pid = 0
-        self.pidfd = -1
+        self.link: Socket | None = link
+        self.pid = pid
+        self.pidfd = pidfd
+        self.host_pid = host_pid
+        self.answers: Socket | None = None
+        self.announce = False
         self.refusal: JubakoError | None = None
 
 
 class Server:
-    """The poll loop. `prepare` turns a request into a job or raises `JubakoError`; it may keep what it has computed."""
+    """The poll loop. `prepare` turns a request into a job or raises `JubakoError`; equal requests get the same job."""
 
     def __init__(self, requests: Socket, caller: int, prepare: Callable[[Request], Job]) -> None:
         self._requests = requests
@@ -72,6 +75,8 @@ class Server:
         self._poll = poll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._ended = False
+        self._spare: _Child | None = None
+        self._wanted: Job | None = None
 
     def serve(self) -> None:
         """Serve until the caller closes its end or is gone. What still runs then ends with this process."""
@@ -79,10 +84,13 @@ class Server:
         if self._caller >= 0:
             self._watch(self._caller, self._end)
         while not self._ended:
-            for fd, _event in self._poll.poll():
+            events = self._poll.poll(0 if self._wanted is not None else None)
+            for fd, _event in events:
                 handler = self._handlers.get(fd)  # an earlier one of this round may have closed it
                 if handler is not None:
                     handler()
+            if not events:
+                self._make_spare()
 
     def _end(self) -> None:
         self._ended = True
@@ -109,120 +117,132 @@ class Server:
             self._end()
             return
         answers = scm.Socket(fileno=descriptors[0])
-        streams = descriptors[1:]
-        given: list[int] = []
         try:
-            job = self._prepare(request)
-            given.extend(job.given.values())
-            running = _Running(job, answers, announce=request.announce)
-            slots = Slots({**job.given, **dict(zip(STREAMS, streams, strict=True))})
-            if job.supervised:
-                self._fork_supervisor(running, job, slots)
-            else:
-                self._apply(running, job, slots)
-        except JubakoError as failure:
-            _answer(answers, encode_refusal(Refused.of(failure)))
+            child = self._child_for(self._prepare(request))
+            self._hand_over(child, request, answers, descriptors[1:])
+            self._wanted = None if child.job.supervised else child.job
+        except Exception as failure:
+            _answer(answers, encode_refusal(Refused.of(_as_error(failure))))
             answers.close()
-            return
-        except OSError as failure:
-            error = JubakoError.from_os_error("start", "the container", failure)
-            _answer(answers, encode_refusal(Refused.of(error)))
-            answers.close()
-            return
         finally:
-            for fd in (*streams, *given):
+            for fd in descriptors[1:]:
                 os.close(fd)
-        self._watch_running(running)
 
-    def _apply(self, running: _Running, job: Job, slots: Slots) -> None:
-        applier = Applier(job.plan, slots, ROLES)
-        applier.run()
-        running.link = applier.links[INIT]
-        running.pid, running.host_pid = slots["init_child"], slots["init_pid"]
-        running.pidfd = slots["init_pidfd"]
+    def _child_for(self, job: Job) -> _Child:
+        """The spare, if it was made for such a job, or a child made now."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.job is job:
+                return spare
+            self._dismiss(spare)
+        try:
+            return self._fork(job)
+        finally:
+            for fd in job.given.values():
+                os.close(fd)
 
-    def _fork_supervisor(self, running: _Running, job: Job, slots: Slots) -> None:
-        """Steps that would change the launcher itself are done by a child of its own, in a PID namespace of its own."""
-        ours, theirs = scm.pair()
-        pid, pidfd = clone.clone(clone.CLONE_NEWPID)
-        if not pid:
-            _supervise(job, slots, ours, theirs)
-        theirs.close()
-        running.link, running.pid, running.pidfd = ours, pid, pidfd
+    def _hand_over(self, child: _Child, request: Request, answers: Socket, streams: tuple[int, ...]) -> None:
+        assert child.link is not None
+        own = Request(b"", request.arguments, request.environment)
+        try:
+            send_request(child.link, own, streams)
+        except (BrokenPipeError, ConnectionResetError):  # it failed before it could take the request, and will say why
+            pass
+        child.answers = answers
+        child.announce = request.announce
+        self._watch(answers.fileno(), lambda: self._listen(child))
 
-    def _watch_running(self, running: _Running) -> None:
-        assert running.link is not None
-        assert running.answers is not None
-        self._watch(running.link.fileno(), lambda: self._hear(running))
-        self._watch(running.pidfd, lambda: self._reap(running))
-        self._watch(running.answers.fileno(), lambda: self._listen(running))
+    def _make_spare(self) -> None:
+        job, self._wanted = self._wanted, None
+        if job is None or self._spare is not None:
+            return
+        try:
+            self._spare = self._fork(job)
+        except (JubakoError, OSError):  # whoever asks next will be told
+            return
+
+    def _fork(self, job: Job) -> _Child:
+        slots = Slots(dict(job.given))
+        if job.supervised:
+            child = _fork_supervisor(job, slots)
+        else:
+            applier = Applier(job.plan, slots, ROLES)
+            applier.run()
+            child = _Child(job, applier.links[INIT], slots["init_child"], slots["init_pidfd"], slots["init_pid"])
+        assert child.link is not None
+        self._watch(child.link.fileno(), lambda: self._hear(child))
+        self._watch(child.pidfd, lambda: self._reap(child))
+        return child
+
+    def _dismiss(self, spare: _Child) -> None:
+        _signal_process(spare.pidfd, SIGKILL)
 
     # --- a container --------------------------------------------------------------------------------------------------
 
-    def _hear(self, running: _Running) -> None:
+    def _hear(self, child: _Child) -> None:
         """The link to the first process: its end means that the program runs, unless it says why not."""
-        if running.link is None:
+        if child.link is None:
             return
-        packet = _receive(running.link)
+        packet = _receive(child.link)
         if packet and packet.startswith(b"Failed"):
             message = decode(packet)
             assert isinstance(message, Failed)
-            running.refusal = message.error(tuple(type(item).__name__ for item in running.job.plan.steps))
-            _signal_process(running.pidfd, SIGKILL)
+            child.refusal = message.error(tuple(type(item).__name__ for item in child.job.plan.steps))
+            _signal_process(child.pidfd, SIGKILL)
             return
-        if running.announce and running.answers is not None and running.refusal is None:
-            running.announce = False
-            _answer(running.answers, packet or encode(Started(running.host_pid)))
+        if child.announce and child.answers is not None and child.refusal is None:
+            child.announce = False
+            _answer(child.answers, packet or encode(Started(child.host_pid)))
         if not packet:
-            self._drop_link(running)
+            self._drop_link(child)
 
-    def _listen(self, running: _Running) -> None:
+    def _listen(self, child: _Child) -> None:
         """The answer socket: a signal to pass on, or the caller's end of it was closed, which ends the container."""
-        if running.answers is None:
+        if child.answers is None:
             return
-        packet = _receive(running.answers)
+        packet = _receive(child.answers)
         if not packet:
-            self._drop_answers(running)
-            _signal_process(running.pidfd, SIGKILL)
+            self._drop_answers(child)
+            _signal_process(child.pidfd, SIGKILL)
             return
         message = decode(packet)
         if isinstance(message, Signal):
-            if running.job.supervised and running.link is not None and message.number != SIGKILL:
-                _answer(running.link, packet)
+            if child.job.supervised and child.link is not None and message.number != SIGKILL:
+                _answer(child.link, packet)
             else:
-                _signal_process(running.pidfd, message.number)
+                _signal_process(child.pidfd, message.number)
 
-    def _reap(self, running: _Running) -> None:
-        if running.link is not None:
-            self._hear(running)
+    def _reap(self, child: _Child) -> None:
+        if child.link is not None:
+            self._hear(child)
         try:
-            _pid, status = os.waitpid(running.pid, 0)
+            _pid, status = os.waitpid(child.pid, 0)
             code = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             code = -SIGKILL
-        self._drop_link(running)
-        self._forget(running.pidfd)
-        os.close(running.pidfd)
-        if running.job.afterwards is not None:
-            running.job.afterwards()
-        if running.answers is not None:
-            if running.refusal is not None:
-                _answer(running.answers, encode_refusal(Refused.of(running.refusal)))
+        self._drop_link(child)
+        self._forget(child.pidfd)
+        os.close(child.pidfd)
+        if child is self._spare:
+            self._spare = None
+        if child.answers is not None:
+            if child.refusal is not None:
+                _answer(child.answers, encode_refusal(Refused.of(child.refusal)))
             else:
-                _answer(running.answers, encode(Exited(128 - code if code < 0 else code)))
-            self._drop_answers(running)
+                _answer(child.answers, encode(Exited(128 - code if code < 0 else code)))
+            self._drop_answers(child)
 
-    def _drop_link(self, running: _Running) -> None:
-        if running.link is not None:
-            self._forget(running.link.fileno())
-            running.link.close()
-            running.link = None
+    def _drop_link(self, child: _Child) -> None:
+        if child.link is not None:
+            self._forget(child.link.fileno())
+            child.link.close()
+            child.link = None
 
-    def _drop_answers(self, running: _Running) -> None:
-        if running.answers is not None:
-            self._forget(running.answers.fileno())
-            running.answers.close()
-            running.answers = None
+    def _drop_answers(self, child: _Child) -> None:
+        if child.answers is not None:
+            self._forget(child.answers.fileno())
+            child.answers.close()
+            child.answers = None
 
 
 def needs_supervisor(plan: Plan) -> bool:
@@ -236,15 +256,34 @@ def needs_supervisor(plan: Plan) -> bool:
     return True
 
 
+# --- a supervisor for one container -----------------------------------------------------------------------------------
+
+
+def _fork_supervisor(job: Job, slots: Slots) -> _Child:
+    """Steps that would change the launcher itself are done by a child of its own, in a PID namespace of its own."""
+    ours, theirs = scm.pair()
+    pid, pidfd = clone.clone(clone.CLONE_NEWPID)
+    if not pid:
+        _supervise(job, slots, ours, theirs)
+    theirs.close()
+    return _Child(job, ours, pid, pidfd, 0)
+
+
 def _supervise(job: Job, slots: Slots, ours: Socket, parent: Socket) -> None:
-    """A supervisor for one container: PID 1 of its own PID namespace; never returns."""
+    """PID 1 of the container's outer PID namespace; never returns."""
     code = JubakoError.exit_code
     try:
         ours.close()
         close_all_but((0, 1, 2, parent.fileno(), *slots.values.values()))
+        request, streams = receive_request(parent, len(STREAMS))
+        if request is None:
+            os._exit(0)
         applier = Applier(job.plan, slots, ROLES)
         try:
             applier.run()
+            send_request(applier.links[INIT], request, streams)
+            for fd in streams:
+                os.close(fd)
             applier.wait_for_exec()
             close_all_but((0, 1, 2, parent.fileno(), slots["init_pidfd"]))
             _answer(parent, encode(Started(slots["init_pid"])))
@@ -256,7 +295,7 @@ def _supervise(job: Job, slots: Slots, ours: Socket, parent: Socket) -> None:
 
 
 def _wait_for(pid: int, pidfd: int, parent: Socket) -> int:
-    """Pass signals on to process `pid` until it ends; its exit code as shells count it. Orphans are reaped."""
+    """Pass signals on to process `pid` until it ends; its exit code as shells count it."""
     waiting = poll()
     waiting.register(pidfd, POLLIN)
     waiting.register(parent.fileno(), POLLIN)
@@ -273,6 +312,15 @@ def _wait_for(pid: int, pidfd: int, parent: Socket) -> int:
                 _signal_process(pidfd, message.number)
 
 
+def _as_error(failure: Exception) -> JubakoError:
+    """`failure` in the one shape; a fault of ours is told, and the other containers live on."""
+    if isinstance(failure, JubakoError):
+        return failure
+    if isinstance(failure, OSError):
+        return JubakoError.from_os_error("start", "the container", failure)
+    return JubakoError("start", "the container", reason=f"a fault in jubako: {type(failure).__name__}: {failure}")
+
+
 def _signal_process(pidfd: int, number: int) -> None:
     try:
         send_signal(pidfd, number)
@@ -281,7 +329,7 @@ def _signal_process(pidfd: int, number: int) -> None:
 
 
 def _receive(socket: Socket) -> bytes:
-    """The next packet, descriptors refused; empty when the other end is closed."""
+    """The next packet; empty when the other end is closed."""
     try:
         return socket.recv(1 << 16)
     except ConnectionResetError:

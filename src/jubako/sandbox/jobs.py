@@ -1,9 +1,9 @@
 """From a request's template to a plan, inside of the launcher: computed once, applied any number of times.
 
 A template is JSON text: the options that differ from `RunOptions`' defaults, and where the request came from. The
-arguments and the environment of a call come in later (see `sandbox.request`). What a container needs beside its plan is kept where
-the kernel takes it away: generated files in a file system in memory of the launcher's mount namespace, a throw-away
-layer in one of the container's own.
+arguments and the environment of a call come in later (see `sandbox.request`). What a container needs beside its plan
+is kept where the kernel takes it away: generated files in a file system in memory of the launcher's mount namespace, a
+throw-away layer in one of the container's own.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ KNOWN = frozenset(
         "image", "rootfs", "entrypoint", "init", "env", "env_file", "env_host", "unsetenv", "unsetenv_all", "workdir",
         "user", "group_add", "umask", "ulimit", "oom_score_adj", "hostname", "domainname", "add_host", "no_hosts",
         "dns", "dns_search", "dns_option", "volume", "volumes", "mount", "tmpfs", "read_only", "read_only_tmpfs",
-        "device", "shm_size", "propagation", "no_pivot", "storage", "cap_add", "cap_drop", "security_opt", "privileged", "sysctl",
+        "device", "shm_size", "propagation", "no_pivot", "storage", "cap_add", "cap_drop", "security_opt", "privileged",
+        "sysctl",
         "pid", "ipc", "uts", "network", "cgroupns", "userns", "ns", "time_offset", "uidmap", "gidmap", "best_effort",
     )
 )  # fmt: skip

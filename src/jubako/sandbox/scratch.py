@@ -15,7 +15,7 @@ from jubako.paths import Paths
 from jubako.plan.host import RootSource
 from jubako.plan.step import SUPERVISOR, Slots, Step, step
 from jubako.plan.steps.fuse import StartFuseOverlay
-from jubako.plan.steps.rootfs import MountOverlay
+from jubako.plan.steps.rootfs import MountOverlay, OpenPaths, open_device
 
 
 @step()
@@ -26,9 +26,16 @@ class MountScratch(Step):
     directories: tuple[str, ...]
 
     def apply(self, slots: Slots) -> None:
-        mnt.mount("tmpfs", self.path, "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV, "mode=755")
+        place = slots.path(self.path)
+        mnt.mount("tmpfs", place, "tmpfs", mnt.MS_NOSUID | mnt.MS_NODEV, "mode=755")
         for directory in self.directories:
-            os.makedirs(directory, 0o755, exist_ok=True)
+            path = place + directory.removeprefix(self.path)
+            os.makedirs(path, 0o755, exist_ok=True)
+            self._keep(slots, directory, path)
+
+    def _keep(self, slots: Slots, directory: str, path: str) -> None:
+        """Hold a directory for later steps, which may not be able to walk to it."""
+        slots["path:" + directory] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def call(self) -> str:
         made = ", ".join(self.directories)
@@ -42,15 +49,43 @@ class MountScratch(Step):
 class MountSupervisorScratch(MountScratch):
     """As `MountScratch`, in the supervisor's mount namespace: fuse-overlayfs runs there."""
 
+    def _keep(self, slots: Slots, directory: str, path: str) -> None:
+        """Nothing: a descriptor of this mount namespace could not be bound in the container's."""
+
+
+@step()
+class OpenMasks(Step):
+    """What masked paths will be covered with: an empty read-only directory and the null device, ready in the launcher.
+
+    All of a launcher's containers share the directory; nobody can write to it, and it holds nothing.
+    """
+
+    path: str
+
+    produces = ("mask_directory", "mask_file")
+
+    def apply(self, slots: Slots) -> None:
+        slots["mask_directory"] = os.open(slots.path(self.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        slots["mask_file"] = open_device("/dev/null", 1, 3)
+
+    def call(self) -> str:
+        return f'open("{self.path}", O_PATH|O_DIRECTORY); open("/dev/null", O_PATH)'
+
+    def subject(self) -> str:
+        return self.path
+
 
 def add_scratch(steps: list[Step], root: RootSource, path: str) -> list[Step]:
     """`steps` with a scratch file system at `path`, made right before the layer that lies on it."""
     result: list[Step] = []
+    overlays = [item for item in steps if isinstance(item, MountOverlay)]
     for item in steps:
-        if isinstance(item, MountOverlay):
-            result.append(MountScratch(path, (root.upper, root.work)))
+        if overlays and item is overlays[0]:
+            result.append(MountScratch(path, tuple(p for overlay in overlays for p in (overlay.upper, overlay.work))))
         elif isinstance(item, StartFuseOverlay):
             result.append(MountSupervisorScratch(path, (root.upper, root.work, root.path)))
+        elif isinstance(item, OpenPaths):  # what lies on the scratch file system is not there yet
+            item = OpenPaths(tuple(p for p in item.paths if not p.startswith(path + "/")))
         result.append(item)
     return result
 

@@ -1,0 +1,74 @@
+"""The steps that make one plan serve many calls: where the request comes in, and where the program starts.
+
+What comes before `TakeRequest` depends on no path and no call: namespaces, ids, loopback. So the launcher has a child
+that has done so much already wait for the next call. What follows (every mount source is looked up, every file opened)
+happens when the call is there, and sees the host as it is then.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.linux import scm
+from jubako.plan.step import Slots, Step, step
+from jubako.plan.steps.program import FilterAndExec
+from jubako.record import replace
+from jubako.runtime.requests import receive_request
+from jubako.runtime.server import STREAMS
+
+PLACEHOLDER = "\x1a"
+"""Stands for the call's arguments in a template's command: no program has this name."""
+
+
+@step()
+class TakeRequest(Step):
+    """Wait for one call: its arguments, its environment and its standard streams."""
+
+    produces = ("request", *STREAMS)
+
+    def apply(self, slots: Slots) -> None:
+        link = scm.Socket(fileno=os.dup(slots["channel"]))
+        try:
+            request, descriptors = receive_request(link, len(STREAMS))
+        finally:
+            link.close()
+        if request is None:  # the launcher has no use for this child any more
+            os._exit(0)
+        slots["request"] = request
+        for name, fd in zip(STREAMS, descriptors, strict=True):
+            slots[name] = fd
+
+    def call(self) -> str:
+        return "recvmsg(SCM_RIGHTS): argv, envp, stdin, stdout, stderr"
+
+    def operation(self) -> str:
+        return "wait for a request"
+
+
+@step()
+class ExecRequest(Step):
+    """The program's own last step, with the arguments and the environment of this call."""
+
+    last: FilterAndExec
+    at: int
+    """Where the call's arguments stand among the template's; -1 where the template has them all."""
+
+    needs = ("user", "request")
+
+    def apply(self, slots: Slots) -> None:
+        request, last = slots["request"], self.last
+        arguments = last.arguments
+        if self.at >= 0:
+            arguments = (*arguments[: self.at], *(os.fsdecode(argument) for argument in request.arguments))
+        environment = last.environment
+        if request.environment:
+            entries = (*environment, *(os.fsdecode(entry) for entry in request.environment))
+            merged = dict(entry.partition("=")[::2] for entry in entries)
+            environment = tuple(f"{name}={value}" for name, value in merged.items())
+        replace(last, arguments=arguments, environment=environment).apply(slots)
+
+    def call(self) -> str:
+        return self.last.call()
+
+    def operation(self) -> str:
+        return self.last.operation()
