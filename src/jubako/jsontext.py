@@ -71,7 +71,8 @@ def _write(value: Any, put: Any, indent: int | None, newline: str) -> None:
             raise ValueError("JSON has no NaN and no infinity")
         put(repr(value))
     elif isinstance(value, dict):
-        _write_items([(quote(str(k)) + (": " if indent else ":"), v) for k, v in value.items()], "{}", put, indent, newline)
+        colon = ": " if indent else ":"
+        _write_items([(quote(str(k)) + colon, v) for k, v in value.items()], "{}", put, indent, newline)
     elif isinstance(value, list | tuple):
         _write_items([("", v) for v in value], "[]", put, indent, newline)
     else:

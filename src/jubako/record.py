@@ -87,7 +87,8 @@ def _refuse_change(self: object, name: str, *_value: object) -> None:
 def _equal(self: object, other: object) -> bool:
     if type(self) is not type(other):
         return NotImplemented
-    return bool(self.__dict__ == other.__dict__)
+    same: bool = self.__dict__ == other.__dict__
+    return same
 
 
 def _hash(self: object) -> int:

@@ -6,15 +6,17 @@ import os
 
 _ADJECTIVES = (
     "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "cosy", "crisp", "deft", "eager", "early", "fair",
-    "fine", "fresh", "gentle", "glad", "golden", "happy", "honest", "humble", "keen", "kind", "lively", "lucid", "merry",
-    "mild", "neat", "nimble", "noble", "plain", "proud", "quick", "quiet", "rapid", "ready", "sharp", "shiny", "silent",
-    "sincere", "smooth", "snug", "solid", "spry", "steady", "sunny", "swift", "tidy", "tranquil", "vivid", "warm", "witty",
+    "fine", "fresh", "gentle", "glad", "golden", "happy", "honest", "humble", "keen", "kind", "lively", "lucid",
+    "merry", "mild", "neat", "nimble", "noble", "plain", "proud", "quick", "quiet", "rapid", "ready", "sharp",
+    "shiny", "silent", "sincere", "smooth", "snug", "solid", "spry", "steady", "sunny", "swift", "tidy", "tranquil",
+    "vivid", "warm", "witty",
 )  # fmt: skip
 _NOUNS = (
-    "adzuki", "bento", "chawan", "daikon", "dango", "dashi", "donburi", "edamame", "furoshiki", "gobo", "gohan", "hashi",
-    "kaiseki", "kamaboko", "katsuo", "kinako", "kombu", "konbu", "kuro", "maki", "makie", "matcha", "mirin", "miso", "mochi",
-    "natto", "nori", "ochazuke", "oden", "onigiri", "ponzu", "raden", "ramen", "renkon", "sansho", "sencha", "shiitake",
-    "shiso", "soba", "takuan", "tamago", "tansu", "tofu", "udon", "umeboshi", "urushi", "wakame", "warabi", "yokan", "yuzu",
+    "adzuki", "bento", "chawan", "daikon", "dango", "dashi", "donburi", "edamame", "furoshiki", "gobo", "gohan",
+    "hashi", "kaiseki", "kamaboko", "katsuo", "kinako", "kombu", "konbu", "kuro", "maki", "makie", "matcha", "mirin",
+    "miso", "mochi", "natto", "nori", "ochazuke", "oden", "onigiri", "ponzu", "raden", "ramen", "renkon", "sansho",
+    "sencha", "shiitake", "shiso", "soba", "takuan", "tamago", "tansu", "tofu", "udon", "umeboshi", "urushi",
+    "wakame", "warabi", "yokan", "yuzu",
 )  # fmt: skip
 
 

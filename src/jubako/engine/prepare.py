@@ -99,7 +99,7 @@ def place_layers(mounts: tuple[Mount, ...], directory: str) -> tuple[Mount, ...]
         if mount.type == "overlay" and mount.source and "lowerdir=" not in ",".join(mount.options):
             layer = f"{directory}/layer/volume{position}"
             options = (f"lowerdir={mount.source}", f"upperdir={layer}/upper", f"workdir={layer}/work")
-            mount = replace(mount, source="overlay", options=(*mount.options, *options))  # noqa: PLW2901
+            mount = replace(mount, source="overlay", options=(*mount.options, *options))
         placed.append(mount)
     return tuple(placed)
 

@@ -1,8 +1,8 @@
 """Bind mounts whose attributes hold from the first instant: open_tree(2), mount_setattr(2), move_mount(2).
 
 The detached copy of the source gets its attributes before it is attached, so there is never a moment at which a
-read-only bind can be written. Kernels before 5.12 have no mount_setattr: there the bind is attached and remounted mount by mount,
-which is only correct where nothing hostile runs yet, as in a container that is being made.
+read-only bind can be written. Kernels before 5.12 have no mount_setattr: there the bind is attached and remounted mount
+by mount, which is only correct where nothing hostile runs yet, as in a container that is being made.
 """
 
 from __future__ import annotations

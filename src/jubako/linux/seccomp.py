@@ -76,11 +76,12 @@ def filter_and_exec(
     environment = _strings(envp)
     argument_pointer = ctypes.cast(arguments, ctypes.c_void_p)
     environment_pointer = ctypes.cast(environment, ctypes.c_void_p)
-    get_errno, execve, call = ctypes.get_errno, _execve, (target, argument_pointer, environment_pointer)
+    get_errno, execve = ctypes.get_errno, _execve
+    call: tuple[object, ...] = (target, argument_pointer, environment_pointer)
     if descriptor >= 0:
-        number, empty_path = ctypes.c_long(SYS["execveat"]), ctypes.c_int(_AT_EMPTY_PATH)
-        execve, call = libc.syscall, (number, ctypes.c_int(descriptor), b"", *call[1:], empty_path)
-        execve(number, ctypes.c_int(-1), None, None, None, ctypes.c_int(0))
+        execveat, empty_path = ctypes.c_long(SYS["execveat"]), ctypes.c_int(_AT_EMPTY_PATH)
+        execve, call = libc.syscall, (execveat, ctypes.c_int(descriptor), b"", *call[1:], empty_path)
+        execve(execveat, ctypes.c_int(-1), None, None, None, ctypes.c_int(0))
     else:
         execve(None, None, None)  # EFAULT: the call's own machinery is warm from here on
     get_errno()

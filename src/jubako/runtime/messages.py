@@ -40,9 +40,8 @@ class Failed:
     def of(cls, error: JubakoError, position: int = 0) -> Failed:
         """`error` as a message."""
         _, total, step = error.step or (0, 0, "")
-        return cls(
-            position, error.operation, error.subject, error.errno, error.reason, error.hint, error.exit_code, total, step
-        )
+        texts = (error.operation, error.subject, error.errno, error.reason, error.hint)
+        return cls(position, *texts, error.exit_code, total, step)
 
     def error(self, names: tuple[str, ...] = ()) -> JubakoError:
         """The exception, which says which step it was if the message or the names of all steps tell."""
