@@ -71,7 +71,7 @@ def print_rows(
         print_json([dict(row) for row in rows])
     elif values.format:
         _print_formatted(values, rows, columns)
-    elif values.quiet:
+    elif getattr(values, "quiet", False):
         column = quiet or columns[0]
         for row in rows:
             print(_cell(column, row, values.no_trunc))

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     "ps": Entry("ps", "list containers", _CONTAINERS),
     "inspect": Entry("inspect", "show everything known of containers and images", _CONTAINERS),
     "logs": Entry("logs", "show what a container has written", _CONTAINERS),
+    "top": Entry("top", "show the processes of a container", _CONTAINERS),
     "stop": Entry("stop", "ask programs to end, and end those that do not", _CONTAINERS),
     "kill": Entry("kill", "send a signal to the first process of containers", _CONTAINERS),
     "wait": Entry("wait", "wait until containers have ended, and print their exit codes", _CONTAINERS),
