@@ -142,6 +142,12 @@ def choose_root(
     if root.kind == kinds.HOST:
         return RootSource("host", pivot=pivot), ""
     if root.kind == kinds.HOST_OVERLAY:
+        if host.privileged and ids.nested:
+            raise JubakoError(
+                "run the image host:rw as the host's root",
+                reason="the program fuse-overlayfs would read for the container what only root may, /etc/shadow say",
+                hint="use the image host, or run it as an ordinary user",
+            )
         program = _fuse_overlayfs("run the image host:rw")
         source = RootSource("assembled", f"{directory}/merged", host.tree.binds, upper, work, pivot=pivot)
         return source, program
@@ -170,6 +176,11 @@ def _overlay(
 
     facts = read_facts(paths) if probe else known_facts(paths) or StorageFacts()
     choice = choose_storage(facts, extras.storage)
+    if choice.kind == FUSE_OVERLAYFS and os.geteuid() == 0:
+        raise JubakoError(
+            "mount fuse-overlayfs for the host's root", reason="its files would not belong to the container's ids",
+            hint="leave out --storage, or pass --storage overlay or copy",
+        )  # fmt: skip
     if choice.kind == FUSE_OVERLAYFS:
         return RootSource("prepared", merged, lower, upper, work, pivot=pivot), choice.program
     if choice.kind == COPY:
