@@ -67,10 +67,10 @@ def differences(shown: list[Shown], outputs: list[list[str]], account: Account) 
 
 
 def links(page: Path) -> list[str]:
-    """The relative targets of the links and pictures of a page, without their anchors."""
+    """The relative targets of the links and pictures of a page."""
     text = _FENCE.sub("", page.read_text())
     found = [first or second for first, second in _LINK.findall(text)]
-    return [link.partition("#")[0] for link in found if "://" not in link and not link.startswith("#")]
+    return [link for link in found if "://" not in link and not link.startswith("mailto:")]
 
 
 def _commands(language: str, body: str, line: int) -> Iterator[Shown]:
