@@ -84,7 +84,7 @@ def _refuse_change(self: object, name: str, *_value: object) -> None:
     raise AttributeError(f"{type(self).__name__}.{name} cannot be changed: records are immutable")
 
 
-def _equal(self: object, other: object) -> bool:
+def _equal(self: object, other: object) -> object:
     if type(self) is not type(other):
         return NotImplemented
     same: bool = self.__dict__ == other.__dict__

@@ -48,7 +48,7 @@ def _give(made: list[str], uid: int, gid: int) -> None:
 
 
 def _make_copy(paths: Paths, directory: str, prepared: Prepared) -> None:
-    """All layers as one tree of the container's own, its owners changed where the container's ids are not the base's."""
+    """All layers as one tree of the container's own, with other owners where its ids are not the base's."""
     from jubako.image.copying import copy_layers_in_base
     from jubako.image.inbase import run_in_base
 

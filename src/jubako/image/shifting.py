@@ -1,7 +1,7 @@
 """Giving a copied root file system to a container whose ids are not the base's: every owner is mapped once, on disk.
 
-Where the kernel can do it at mount time (id-mapped mounts, which want the host's root), nobody calls this. Runs inside the
-base; names are never followed.
+Where the kernel can do it at mount time (id-mapped mounts, which want the host's root), nobody calls this. Runs inside
+the base; names are never followed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _shift(dir_fd: int | None, name: str, maps: tuple[IdMap, IdMap]) -> None:
     uid, gid = maps[0].to_outside(status.st_uid), maps[1].to_outside(status.st_gid)
     if uid is None or gid is None:
         raise JubakoError(
-            "give to the container", name, reason=f"its owner {status.st_uid}:{status.st_gid} is not one of the container's ids",
+            "give to the container", name,
+            reason=f"its owner {status.st_uid}:{status.st_gid} is not one of the container's ids",
             hint="give it more ids: --userns auto:size=65536",
         )  # fmt: skip
     if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode) and (status.st_uid, status.st_gid) == (uid, gid):
