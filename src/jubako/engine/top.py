@@ -57,7 +57,9 @@ def list_processes(paths: Paths, container: store.Container) -> tuple[Process, .
     if not container.running:
         raise not_running(container.name)
     namespace = 0
-    if any(entry.type == "pid" and not entry.path for entry in read_request(container).spec.linux.namespaces):
+    request = read_request(container)
+    joined = any(join.type == "pid" for join in request.extras.joins)
+    if not joined and any(entry.type == "pid" and not entry.path for entry in request.spec.linux.namespaces):
         namespaces = container_namespaces(paths, container)
         namespace = os.fstat(namespaces["pid"]).st_ino
         for fd in namespaces.values():
