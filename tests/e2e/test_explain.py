@@ -19,7 +19,22 @@ TRACED = (
     "setns,clone,clone3,sethostname,mount,pivot_root,umount2,open_tree,move_mount,mount_setattr,keyctl,capset,seccomp,"
     "execve"
 )
-REQUEST = ("run", "--rm", "--security-opt", "unmask=ALL", "--tmpfs", "/scratch", "host", "--", "/bin/true")
+REQUESTS = {
+    "host": ("--tmpfs", "/scratch", "-w", "/scratch", "host", "/bin/true"),
+    "directory": ("--read-only", "-v", ".:/src:ro", "--network", "host", "--rootfs", "ROOTFS", "/bin/true"),
+    "layer": ("--user", "1000", "--cap-drop", "ALL", "--ulimit", "nofile=99", "--rootfs", "ROOTFS:O", "/bin/true"),
+    "ids": ("--userns", "keep-id", "--uts", "host", "--ipc", "none", "--rootfs", "ROOTFS", "/bin/true"),
+    "time": (
+        "--time-offset",
+        "boottime=60",
+        "--pid",
+        "host",
+        "--security-opt",
+        "seccomp=unconfined",
+        "host",
+        "/bin/true",
+    ),
+}
 
 
 def everything(directories: Directories) -> dict[str, tuple[int, int, int]]:
@@ -41,16 +56,20 @@ def calls_of(told: dict, key: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("kind", REQUESTS)
 def test_a_run_makes_the_system_calls_that_explain_tells_in_that_order(
-    jubako: Command, program: Callable[..., str], tmp_path: Path
+    jubako: Command, program: Callable[..., str], rootfs: Path, tmp_path: Path, kind: str
 ):
-    told = jubako("explain", "--json", *REQUEST, check=True).json
+    words = (word.replace("ROOTFS", str(rootfs)) for word in REQUESTS[kind])
+    request = ("run", "--rm", "--security-opt", "unmask=ALL", *words)
+    jubako(*request, check=True)  # what is found out once a boot is known from here on
+    told = jubako("explain", "--json", *request, check=True).json
     names = [call.partition("(")[0] for call in calls_of(told, "plan")]
     expected = ["clone" if name == "clone3" else name for name in names if name in TRACED.split(",")]
 
     trace = tmp_path / "trace"
     strace = (program("strace", "strace"), "-f", "-e", f"trace={TRACED}", "-o", str(trace))
-    subprocess.run((*strace, *jubako.argv(*REQUEST)), check=True, env=jubako.environment(), cwd=jubako.cwd)
+    subprocess.run((*strace, *jubako.argv(*request)), check=True, env=jubako.environment(), cwd=jubako.cwd)
     lines = [line for line in trace.read_text().splitlines() if "execve(NULL" not in line and "_GET_" not in line]
     seen = re.findall(r"^\d+ +(\w+)\(", "\n".join(lines), re.M)
     seen = ["clone" if name == "clone3" else name for name in seen]

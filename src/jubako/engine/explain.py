@@ -13,7 +13,7 @@ from jubako.engine.build import build_request
 from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request, read_context
 from jubako.engine.left_out import notes_on
 from jubako.engine.options import RunOptions
-from jubako.engine.prepare import Prepared, prepare
+from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.run import find_image
 from jubako.errors import JubakoError
 from jubako.ids.base import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds, find_base
@@ -264,11 +264,12 @@ def _auto_ids(paths: Paths, base: BaseIds, request: Request) -> ContainerIds | N
 def _files(paths: Paths, options: RunOptions, request: Request, prepared: Prepared, group: str) -> Section:
     directory, run_directory = f"{paths.containers}/{PLACE}", paths.run_of(PLACE)
     name = options.name or "NAME"
+    mode = "0711" if prepared.host.privileged else "0700"
     steps = [
         _taken(
             RUNTIME,
             "The container's directory; the link reserves the name, since only one of many can make it",
-            f"mkdir({quote(directory)}, 0700)",
+            f"mkdir({quote(directory)}, {mode})",
             f"symlink({quote(PLACE)}, {quote(f'{paths.names}/{name}')})",
         ),
         _taken(
@@ -279,7 +280,7 @@ def _files(paths: Paths, options: RunOptions, request: Request, prepared: Prepar
         _taken(
             RUNTIME,
             "The control socket's directory, and the files that the container gets from its runtime",
-            f"mkdir({quote(run_directory)}, 0700)",
+            f"mkdir({quote(run_directory)}, {mode})",
             *(
                 f"open({quote(mount.source)}, O_WRONLY|O_CREAT|O_TRUNC, 0644)"
                 for mount in prepared.spec.mounts
@@ -289,8 +290,10 @@ def _files(paths: Paths, options: RunOptions, request: Request, prepared: Prepar
     ]
     if group:
         steps.append(_taken(RUNTIME, "A control group below the caller's own", f"mkdir({quote(group)}, 0755)"))
+    made = list(layer_directories(prepared.spec, directory))
     if request.extras.root.kind in (OVERLAY, IMAGE, HOST_OVERLAY):
-        made = [path for path in (prepared.root.upper, prepared.root.work, prepared.root.path) if path]
+        made += [path for path in (prepared.root.upper, prepared.root.work, prepared.root.path) if path]
+    if made:
         calls = [f"mkdir({quote(path)}, 0755)" for path in made]
         steps.append(_taken(RUNTIME, "The container's own layer, where its changes go", *calls))
     if not request.spec.process.terminal:
