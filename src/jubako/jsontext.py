@@ -45,7 +45,7 @@ def loads(text: str | bytes) -> Any:
 def _loads_slowly(text: str) -> Any:
     import json
 
-    return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    return json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_refuse_constant)
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
@@ -107,6 +107,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"JSON has no {name}")
 
@@ -117,7 +124,7 @@ class _Context:
     strict = True
     object_hook = None
     object_pairs_hook = staticmethod(_object)
-    parse_float = float
+    parse_float = staticmethod(_float)
     parse_int = int
     parse_constant = staticmethod(_refuse_constant)
     memo: dict[str, str] = {}

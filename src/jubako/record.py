@@ -48,6 +48,8 @@ def build(cls: type[T]) -> type[T]:
         for name, value in kwargs.items():
             if name not in names:
                 raise TypeError(f"{cls.__name__} has no field {name!r}")
+            if args and name in names[: len(args)]:
+                raise TypeError(f"{cls.__name__} got {name!r} twice")
             values[name] = value
         if len(values) != len(names):
             missing = ", ".join(name for name in names if name not in values)
