@@ -64,16 +64,17 @@ def find_paths(data: str = "", run: str = "") -> Paths:
 def make_directory(path: str, mode: int = 0o700) -> str:
     """Make `path` with its parents; refuse one that is not this user's or that others may write."""
     try:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        os.mkdir(path, mode)
-        os.chmod(path, mode)
-    except FileExistsError:
-        pass
+        try:
+            os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+            os.mkdir(path, mode)
+            os.chmod(path, mode)
+        except FileExistsError:
+            pass
+        status = os.lstat(path)
     except OSError as failure:
         raise JubakoError.from_os_error(
             "make directory", path, failure, "choose another place with --root or JUBAKO_ROOT, or JUBAKO_RUN"
         ) from failure
-    status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise JubakoError(
             "use directory",
