@@ -56,6 +56,20 @@ def calls_of(told: dict, key: str) -> list[str]:
     ]
 
 
+def calls_expected(told: dict) -> list[str]:
+    """The names of the plan's system calls, as far as they are traced."""
+    names = [call.partition("(")[0] for call in calls_of(told, "plan")]
+    return ["clone" if name == "clone3" else name for name in names if name in TRACED.split(",")]
+
+
+def calls_seen(trace: Path, first: str) -> list[str]:
+    """The names of the calls that strace saw, from the first `first` on; calls that only ask or try are left out."""
+    lines = [line for line in trace.read_text().splitlines() if "execve(NULL" not in line and "_GET_" not in line]
+    seen = re.findall(r"^\d+ +(\w+)\(", "\n".join(lines), re.M)
+    seen = ["clone" if name == "clone3" else name for name in seen]
+    return seen[seen.index(first) :]
+
+
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_run_makes_the_system_calls_that_explain_tells_in_that_order(
     jubako: Command, program: Callable[..., str], rootfs: Path, tmp_path: Path, kind: str
@@ -64,17 +78,10 @@ def test_a_run_makes_the_system_calls_that_explain_tells_in_that_order(
     request = ("run", "--rm", "--security-opt", "unmask=ALL", *words)
     jubako(*request, check=True)  # what is found out once a boot is known from here on
     told = jubako("explain", "--json", *request, check=True).json
-    names = [call.partition("(")[0] for call in calls_of(told, "plan")]
-    expected = ["clone" if name == "clone3" else name for name in names if name in TRACED.split(",")]
-
     trace = tmp_path / "trace"
     strace = (program("strace", "strace"), "-f", "-e", f"trace={TRACED}", "-o", str(trace))
     subprocess.run((*strace, *jubako.argv(*request)), check=True, env=jubako.environment(), cwd=jubako.cwd)
-    lines = [line for line in trace.read_text().splitlines() if "execve(NULL" not in line and "_GET_" not in line]
-    seen = re.findall(r"^\d+ +(\w+)\(", "\n".join(lines), re.M)
-    seen = ["clone" if name == "clone3" else name for name in seen]
-    start = seen.index("setns") if "setns" in seen else seen.index("clone")
-    assert seen[start : start + len(expected)] == expected
+    assert calls_seen(trace, calls_expected(told)[0])[: len(calls_expected(told))] == calls_expected(told)
 
 
 def test_nothing_is_made_or_touched(jubako: Command, directories: Directories, tmp_path: Path):
@@ -137,3 +144,18 @@ def test_only_a_terminal_gets_bold_type_and_no_color_takes_it_back(jubako: Comma
     assert "\x1b[1mThe base user namespace" in terminal.read_until("The container's files")
     plain = jubako.terminal(*request, columns=60, env={"TERM": "xterm", "NO_COLOR": "1"})
     assert "\x1b[1m" not in plain.read_until("The container's files")
+
+
+def test_exec_makes_the_system_calls_that_explain_tells_in_that_order(
+    jubako: Command, program: Callable[..., str], tmp_path: Path
+):
+    jubako("run", "-d", "--rm", "--name", "joined", "host", "--", "sleep", "100", check=True)
+    try:
+        told = jubako("explain", "--json", "exec", "joined", "/bin/true", check=True).json
+        trace = tmp_path / "trace"
+        strace = (program("strace", "strace"), "-f", "-e", f"trace={TRACED}", "-o", str(trace))
+        argv = (*strace, *jubako.argv("exec", "joined", "/bin/true"))
+        subprocess.run(argv, check=True, env=jubako.environment(), cwd=jubako.cwd)
+        assert calls_seen(trace, "clone") == calls_expected(told)
+    finally:
+        jubako("kill", "joined", check=True)

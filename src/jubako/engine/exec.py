@@ -11,18 +11,19 @@ import select
 
 from jubako.engine import store
 from jubako.engine.allocation import load_ids
-from jubako.engine.launch import Basis, container_namespaces, open_basis, read_request
+from jubako.engine.launch import container_namespaces, open_basis, read_request
 from jubako.engine.parse.env import parse_env, read_env_file
 from jubako.engine.prepare import compile_filter, ids_for
 from jubako.engine.streams import StreamRequest, Streams
 from jubako.errors import UsageError
+from jubako.ids.base import BaseIds
 from jubako.linux.clone import namespace_path, parent_namespace
 from jubako.linux.pidfd import send_signal
 from jubako.paths import Paths, find_paths
 from jubako.plan.container import Extras
 from jubako.plan.host import RootSource
 from jubako.plan.joined import PARENT, plan_joined
-from jubako.plan.step import RUNTIME, Slots
+from jubako.plan.step import RUNTIME, Plan, Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.caller import DETACHED, LOST, Caller
@@ -57,25 +58,12 @@ def exec_in_container(options: ExecOptions, paths: Paths | None = None) -> int:
     if not options.command:
         raise UsageError("exec in container", options.container, reason="no command was given")
     container = store.find_container(paths, options.container)
-    namespaces = container_namespaces(paths, container)
-    os.close(namespaces.pop("pidfd"))
+    namespaces, foreign = open_namespaces(paths, container)
     basis = open_basis(paths)
-    foreign = {kind: fd for kind, fd in namespaces.items() if not _is_ours(kind, fd)}
-    if "user" in foreign:
-        parent = parent_namespace(foreign["user"])  # asked of the kernel: another base may have been made since
-        namespaces[PARENT] = parent
-        if not _is_ours("user", parent):
-            foreign[PARENT] = parent
-    slots = Slots({f"ns:{kind}": fd for kind, fd in foreign.items()})
+    slots = Slots({f"ns:{kind}": namespaces[kind] for kind in foreign})
     streams = Streams(_stream_request(options), slots)
     applier = Applier(
-        plan_joined(
-            build_exec_process(paths, basis, container, options),
-            tuple(foreign),
-            gather_host(paths, basis.ids, host_image=False),
-            _extras(paths, container, options, streams),
-            detached=options.detach,
-        ),
+        plan_exec(paths, basis.ids, container, options, foreign, streams.names),
         slots,
         afterlife=lambda applier: _wait_inside(applier, streams, options.detach),
     )
@@ -93,7 +81,41 @@ def exec_in_container(options: ExecOptions, paths: Paths | None = None) -> int:
     return store.KILLED if code == LOST else code
 
 
-def build_exec_process(paths: Paths, basis: Basis, container: store.Container, options: ExecOptions) -> Process:
+def open_namespaces(paths: Paths, container: store.Container) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Descriptors of a running container's namespaces by type (close them), and the types that are to be joined: those
+    that this process is not in anyhow."""
+    namespaces = container_namespaces(paths, container)
+    os.close(namespaces.pop("pidfd"))
+    foreign = [kind for kind, fd in namespaces.items() if not _is_ours(kind, fd)]
+    if "user" in foreign:
+        parent = parent_namespace(namespaces["user"])  # asked of the kernel: another base may have been made since
+        namespaces[PARENT] = parent
+        if not _is_ours("user", parent):
+            foreign.append(PARENT)
+    return namespaces, tuple(foreign)
+
+
+def plan_exec(
+    paths: Paths,
+    ids: BaseIds,
+    container: store.Container,
+    options: ExecOptions,
+    kinds: tuple[str, ...],
+    streams: tuple[str, str, str] | tuple[()],
+    *,
+    cached: bool = True,
+) -> Plan:
+    """The plan that joins `kinds`; nothing is made, and without `cached` no filter is kept either."""
+    return plan_joined(
+        build_exec_process(ids, container, options),
+        kinds,
+        gather_host(paths, ids, host_image=False),
+        _extras(paths, container, options, streams, cached),
+        detached=options.detach,
+    )
+
+
+def build_exec_process(ids: BaseIds, container: store.Container, options: ExecOptions) -> Process:
     """The container's own process record with what `exec` changes."""
     request = read_request(container)
     process = request.spec.process
@@ -111,7 +133,7 @@ def build_exec_process(paths: Paths, basis: Basis, container: store.Container, o
     if options.user:
         user = User(username=options.user, umask=user.umask)
     elif not user.username and (user.uid, user.gid) == (0, 0):
-        uid, gid = (load_ids(container.document) or ids_for(request.extras, basis.ids)).user
+        uid, gid = (load_ids(container.document) or ids_for(request.extras, ids)).user
         user = replace(user, uid=uid, gid=gid)
     sets = process.capabilities
     if options.privileged and sets is not None:
@@ -132,15 +154,21 @@ def build_exec_process(paths: Paths, basis: Basis, container: store.Container, o
     )
 
 
-def _extras(paths: Paths, container: store.Container, options: ExecOptions, streams: Streams) -> Extras:
+def _extras(
+    paths: Paths,
+    container: store.Container,
+    options: ExecOptions,
+    streams: tuple[str, str, str] | tuple[()],
+    cached: bool,
+) -> Extras:
     request = read_request(container)
-    compiled = compile_filter(paths, request.spec, request.extras)
+    compiled = compile_filter(paths, request.spec, request.extras, cached=cached)
     unfiltered = options.privileged
     return Extras(
         root=RootSource("joined"),
         filter=b"" if unfiltered else compiled.program,
         filter_flags=0 if unfiltered else compiled.flags,
-        streams=streams.names,
+        streams=streams,
         groups=() if options.user else request.extras.groups,
         cgroup=container.state.cgroup,
         preserve_fds=options.preserve_fds,

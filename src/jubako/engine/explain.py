@@ -38,6 +38,8 @@ ACTORS = {
     RUNTIME: "jubako, the process that was started",
     SUPERVISOR: "the supervisor, PID 1 of an outer PID namespace",
     INIT: "the container's first process",
+    "joiner": "the process that joins the container",
+    "joined": "its child, which is in the container and becomes the program",
     "pause": "the pause process",
     "newuidmap": "newuidmap, set-uid root",
     "newgidmap": "newgidmap, set-uid root",

@@ -62,9 +62,9 @@ def test_what_run_would_refuse_is_refused(capsys):
     assert "nosuchimage" in capsys.readouterr().err
 
 
-def test_only_run_and_create_can_be_explained(capsys):
+def test_only_what_makes_or_joins_a_container_can_be_explained(capsys):
     assert main(["explain", "ps"]) == 125
-    assert "only 'run' and 'create' can be explained" in capsys.readouterr().err
+    assert "only 'run', 'create' and 'exec' can be explained" in capsys.readouterr().err
     assert main(["explain"]) == 125
 
 

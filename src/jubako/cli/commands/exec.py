@@ -6,6 +6,10 @@ from jubako.cli.container_flags import DETACH_KEYS_FLAG
 from jubako.cli.flags import ANY, LIST, NUMBER, SWITCH, Argument, Command, Flag, Values, field_of
 from jubako.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.engine.exec import ExecOptions
+
 COMMAND = Command(
     "exec",
     "run a command in a running container",
@@ -39,7 +43,14 @@ COMMAND = Command(
 
 
 def run(values: Values) -> int:
-    from jubako.engine.exec import ExecOptions, exec_in_container
+    from jubako.engine.exec import exec_in_container
+
+    return exec_in_container(exec_options(values))
+
+
+def exec_options(values: Values) -> ExecOptions:
+    """The request that the flags and words say."""
+    from jubako.engine.exec import ExecOptions
 
     words: tuple[str, ...] = values.words
     if words[:1] == ("--",):
@@ -47,7 +58,7 @@ def run(values: Values) -> int:
     if not words:
         raise UsageError("exec", values.container, reason="COMMAND is missing", hint="jubako exec -it CONTAINER sh")
     given = {name: getattr(values, name) for name in values.given if name in _FIELDS}
-    return exec_in_container(ExecOptions(container=values.container, command=words, **given))
+    return ExecOptions(container=values.container, command=words, **given)
 
 
 _FIELDS = frozenset(field_of(flag) for flag in COMMAND.flags)

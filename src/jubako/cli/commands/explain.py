@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from jubako.cli.commands.create import COMMAND as CREATE
+from jubako.cli.commands.exec import COMMAND as EXEC
+from jubako.cli.commands.exec import exec_options
 from jubako.cli.commands.run import COMMAND as RUN
 from jubako.cli.flags import ANY, Argument, Command, Values, parse
 from jubako.cli.help import columns_of, wants_bold
@@ -23,7 +25,9 @@ COMMAND = Command(
     "explain",
     "show every step that makes a container, without making it",
     flags=(JSON_FLAG,),
-    arguments=(Argument("run", "words", ANY, completes="jubako", help="a command line of 'jubako run' or 'create'"),),
+    arguments=(
+        Argument("run", "words", ANY, completes="jubako", help="a command line of 'jubako run', 'create' or 'exec'"),
+    ),
     description="""
         Plans the container as 'jubako run' would and prints the plan: whose turn it is, the system calls with their
         arguments, and why they are there. Nothing is made or changed. What would be refused is refused here too.
@@ -33,25 +37,27 @@ COMMAND = Command(
     """,
     examples=(
         ("A directory as the root.", "jubako explain run --rootfs ./rootfs /bin/sh"),
+        ("How a program would enter a container that runs.", "jubako explain exec web id"),
         ("Only the system calls.", "jubako explain --json run host | jq -r '.sections[].steps[].calls[]'"),
     ),
     interspersed=False,
-    usage=("[OPTIONS] run [RUN OPTIONS] IMAGE [COMMAND [ARG...]]",),
+    usage=(
+        "[OPTIONS] run [RUN OPTIONS] IMAGE [COMMAND [ARG...]]",
+        "[OPTIONS] exec [EXEC OPTIONS] CONTAINER COMMAND [ARG...]",
+    ),
 )
 
 
 def run(values: Values) -> int:
-    from jubako.engine.explain import explain_run
-
     words: tuple[str, ...] = values.words
     if words[:1] == ("container",):
         words = words[1:]
-    command = {"run": RUN, "create": CREATE}.get(words[0] if words else "")
+    command = {"run": RUN, "create": CREATE, "exec": EXEC}.get(words[0] if words else "")
     if command is None:
         raise UsageError(
             "explain",
             words[0] if words else "",
-            reason="only 'run' and 'create' can be explained",
+            reason="only 'run', 'create' and 'exec' can be explained",
             hint="jubako explain run host -- true",
         )
     asked = parse(command, words[1:])
@@ -60,12 +66,22 @@ def run(values: Values) -> int:
 
         pages.show(lambda columns, bold: pages.command_help(command, columns, bold))
         return 0
-    explanation = explain_run(run_options(asked), start=command is RUN)
+    explanation = _explain(command, asked)
     if values.json:
         print_json(explanation.as_data())
     else:
         _show(explanation)
     return 0
+
+
+def _explain(command: Command, asked: Values) -> Explanation:
+    if command is EXEC:
+        from jubako.engine.explain_exec import explain_exec
+
+        return explain_exec(exec_options(asked))
+    from jubako.engine.explain import explain_run
+
+    return explain_run(run_options(asked), start=command is RUN)
 
 
 def _show(explanation: Explanation) -> None:

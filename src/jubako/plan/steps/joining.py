@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jubako.linux import cgroup, clone, prctl
-from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
+from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.processes import Clone
 
 
@@ -60,7 +60,7 @@ class EnterCgroup(Step):
         cgroup.add_process(self.directory, 0)
 
     def call(self) -> str:
-        return f'write("{self.directory}/cgroup.procs", "0")'
+        return f'write({quote(self.directory + "/cgroup.procs")}, "0")'
 
     def operation(self) -> str:
         return "enter the cgroup"

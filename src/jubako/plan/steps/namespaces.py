@@ -31,6 +31,10 @@ class JoinNamespace(Step):
     kind: str
     slot: str
 
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.slot,)
+
     def apply(self, slots: Slots) -> None:
         clone.setns(slots[self.slot], clone.FLAGS[self.kind])
 
@@ -38,7 +42,7 @@ class JoinNamespace(Step):
         return f"setns({self.slot}, {clone.flag_names(clone.FLAGS[self.kind])})"
 
     def purpose(self) -> str:
-        return f"Share an existing {self.kind} namespace, joined from the base: a user namespace of our own may not"
+        return f"Enter an existing {self.kind} namespace, with the rights that this process has in the base"
 
     def operation(self) -> str:
         return "join the namespace"

@@ -22,7 +22,8 @@ class Clone(Step):
             slots[f"{self.child}_pid"] = host_pid(pidfd)
 
     def call(self) -> str:
-        return f"clone({clone.flag_names(self.flags)}|CLONE_PIDFD|SIGCHLD)"
+        spaces = f"{clone.flag_names(self.flags)}|" if self.flags else ""
+        return f"clone({spaces}CLONE_PIDFD|SIGCHLD)"
 
 
 @step(actor=RUNTIME)
