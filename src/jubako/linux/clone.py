@@ -7,9 +7,10 @@ single-threaded processes only: the C library's fork handlers do not run.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
-from jubako.linux.libc import SYS, check, libc
+from jubako.linux.libc import SYS, check, error, libc
 
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
@@ -43,22 +44,36 @@ _NS_GET_PARENT = 0xB702
 def clone(flags: int) -> tuple[int, int]:
     """Fork into the new namespaces of `flags`; (0, -1) in the child, (pid, pidfd) in the parent.
 
-    The pid is as seen from the caller's PID namespace. `CLONE_NEWTIME` is taken by unshare(2) beforehand, since the
-    time namespace holds for children only and clone(2) has no room for that flag.
+    The pid is as seen from the caller's PID namespace. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for
+    that flag; where a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
     """
     pidfd = ctypes.c_int(-1)
+    pid = -1
     if flags & CLONE_NEWTIME:
-        unshare(CLONE_NEWTIME)
-        flags &= ~CLONE_NEWTIME
-    pid = check(
-        libc.syscall(SYS["clone"], ctypes.c_ulong(flags | CLONE_PIDFD | _SIGCHLD), 0, ctypes.byref(pidfd), 0, 0),
-        "clone",
-        namespace_names(flags),
-    )
+        pid = _clone3(flags, pidfd)
+        if pid < 0:
+            unshare(CLONE_NEWTIME)
+            flags &= ~CLONE_NEWTIME
+    if pid < 0:
+        pid = check(
+            libc.syscall(SYS["clone"], ctypes.c_ulong(flags | CLONE_PIDFD | _SIGCHLD), 0, ctypes.byref(pidfd), 0, 0),
+            "clone",
+            namespace_names(flags),
+        )
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0, -1
     return pid, pidfd.value
+
+
+def _clone3(flags: int, pidfd: ctypes.c_int) -> int:
+    """clone3(2) with `flags`; -1 where the call is not to be had, `OSError` for every other failure."""
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls
+    arguments = (ctypes.c_uint64 * 8)(flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0)
+    pid: int = libc.syscall(SYS["clone3"], ctypes.byref(arguments), ctypes.c_size_t(ctypes.sizeof(arguments)))
+    if pid < 0 and ctypes.get_errno() != errno.ENOSYS:
+        raise error(ctypes.get_errno(), "clone3", namespace_names(flags))
+    return pid
 
 
 def unshare(flags: int) -> None:

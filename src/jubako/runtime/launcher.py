@@ -278,9 +278,9 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
 def _wait_until_ready(pid: int, ours: Socket, theirs: Socket, said: int) -> int:
     """The launcher's pidfd, once it serves. `pid` is the process that starts it, and ends as soon as it has."""
     theirs.close()
-    process = -1
+    process, ready = -1, False
     try:
-        while True:
+        while not ready or process < 0:  # the two say so independently of each other
             if not _is_readable(ours.fileno(), _PATIENCE):
                 raise JubakoError("start the launcher", reason=f"it was not ready within {_PATIENCE:.0f} seconds")
             try:
@@ -289,11 +289,12 @@ def _wait_until_ready(pid: int, ours: Socket, theirs: Socket, said: int) -> int:
                 packet, descriptors = b"", ()
             if packet == PROCESS and descriptors:
                 process = descriptors[0]
-            elif packet == READY and process >= 0:
-                return process
+            elif packet == READY:
+                ready = True
             else:
                 refusal = decode_refusal(packet) if packet.startswith(b"Refused") else None
                 raise refusal.error() if refusal else _start_failed(said)
+        return process
     except BaseException:
         if process >= 0:
             _kill(process)

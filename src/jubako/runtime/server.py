@@ -252,7 +252,7 @@ def needs_supervisor(plan: Plan) -> bool:
         if item.actor in ROLES and not isinstance(item, _HARMLESS):
             return True
         if isinstance(item, CloneInit):
-            return not item.flags & clone.CLONE_NEWPID or bool(item.flags & clone.CLONE_NEWTIME)
+            return not item.flags & clone.CLONE_NEWPID
     return True
 
 

@@ -126,7 +126,7 @@ class Jobs:
                 "stack the layers of the root file system", reason="the kernel's overlayfs does not work here",
                 hint="install fuse-overlayfs (and as root: chmod 666 /dev/fuse), or use a directory or the image host",
             )  # fmt: skip
-        steps = add_scratch(list(prepared.plan.steps), root, self._scratch)
+        steps = add_scratch(list(prepared.plan.steps), root, self._scratch, _owner(prepared))
         *steps, last = (OpenMasks(self._empty) if isinstance(item, PrepareMasks) else item for item in steps)
         if not isinstance(last, FilterAndExec):
             raise JubakoError("plan the container", reason="its last step is not the program")
@@ -157,6 +157,14 @@ def _refuse(joins: tuple[Any, ...], userns: str) -> None:
             "use userns", AUTO, reason="ranges of ids are kept with a container's record, and the library has none",
             hint="jubako run --userns auto has it; uidmap and gidmap say a range by hand",
         )  # fmt: skip
+
+
+def _owner(prepared: Prepared) -> tuple[int, int]:
+    """The container's root, where the host's root is somebody else."""
+    if not (prepared.host.privileged and prepared.ids.nested):
+        return -1, -1
+    linux = prepared.spec.linux
+    return linux.uid_mappings[0].host_id, linux.gid_mappings[0].host_id
 
 
 def _open_all(joins: tuple[tuple[str, str], ...]) -> dict[str, int]:

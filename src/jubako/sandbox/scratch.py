@@ -24,6 +24,8 @@ class MountScratch(Step):
 
     path: str
     directories: tuple[str, ...]
+    owner: tuple[int, int] = (-1, -1)
+    """The container's root as this process counts ids; -1 for the process itself."""
 
     def apply(self, slots: Slots) -> None:
         place = slots.path(self.path)
@@ -31,6 +33,7 @@ class MountScratch(Step):
         for directory in self.directories:
             path = place + directory.removeprefix(self.path)
             os.makedirs(path, 0o755, exist_ok=True)
+            os.chown(path, *self.owner)
             self._keep(slots, directory, path)
 
     def _keep(self, slots: Slots, directory: str, path: str) -> None:
@@ -75,15 +78,18 @@ class OpenMasks(Step):
         return self.path
 
 
-def add_scratch(steps: list[Step], root: RootSource, path: str) -> list[Step]:
-    """`steps` with a scratch file system at `path`, made right before the layer that lies on it."""
+def add_scratch(steps: list[Step], root: RootSource, path: str, owner: tuple[int, int]) -> list[Step]:
+    """`steps` with a scratch file system at `path`, made right before the layer that lies on it.
+
+    `owner` is the container's root as a supervisor counts ids.
+    """
     result: list[Step] = []
     overlays = [item for item in steps if isinstance(item, MountOverlay)]
     for item in steps:
         if overlays and item is overlays[0]:
             result.append(MountScratch(path, tuple(p for overlay in overlays for p in (overlay.upper, overlay.work))))
         elif isinstance(item, StartFuseOverlay):
-            result.append(MountSupervisorScratch(path, (root.upper, root.work, root.path)))
+            result.append(MountSupervisorScratch(path, (root.upper, root.work, root.path), owner))
         elif isinstance(item, OpenPaths):  # what lies on the scratch file system is not there yet
             item = OpenPaths(tuple(p for p in item.paths if not p.startswith(path + "/")))
         result.append(item)
