@@ -130,7 +130,9 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     yield rootfs.PivotRoot() if extras.root.pivot else rootfs.MoveRoot()
     if spec.linux.rootfs_propagation:
         yield rootfs.SetRootPropagation(spec.linux.rootfs_propagation)
-    yield from plan_program(spec.process, host, extras, create_directory=True, read_only=spec.root.readonly)
+    yield from plan_program(
+        spec.process, host, extras, create_directory=True, read_only=spec.root.readonly, tied=not spaces.is_own("pid")
+    )
 
 
 def maps_caller(spec: Spec) -> bool:
@@ -190,7 +192,8 @@ def plan_program(
 ) -> Iterator[Step]:
     """The first process becomes the program: the same for a new container and for one that is joined.
 
-    `tied` ends a program that joined with the process that sent it (a new container ends with its PID namespace).
+    `tied` ends the program with its supervisor or with the process that sent it, where no PID namespace of the
+    container's own does so.
     """
     if program.terminal:
         if joined:
@@ -215,6 +218,8 @@ def plan_program(
     if not joined:
         yield process.HideProcess()
     if extras.init:
+        if tied:
+            yield joining.DieWithParent()
         yield resident.BecomeInit()
     sets = program.capabilities
     late = bool(extras.filter) and not program.no_new_privileges

@@ -63,8 +63,9 @@ def plan_processes(spaces: NamespaceSet, host: Host, *, supervised: bool) -> Ite
     if supervised:
         if not host.privileged:
             yield ns.JoinBase()
-        # A PID namespace can be joined only from one of its ancestors: then there is none around the supervisor.
-        yield CloneSupervisor(0 if "pid" in spaces.joined else CLONE_NEWPID)
+        # A PID namespace can be joined only from one of its ancestors, and with the host's there is none to be in: then
+        # there is none around the supervisor either, or pids inside would not be those that /proc shows.
+        yield CloneSupervisor(CLONE_NEWPID if spaces.is_own("pid") else 0)
 
 
 def plan_init(spec: Spec, spaces: NamespaceSet, host: Host, *, place_in_cgroup: bool) -> Iterator[Step]:
