@@ -116,7 +116,7 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
         if len(words) == 1 or words[1] in ("--help", "-h"):
             return "help", [first]
         raise _unknown(f"{first} {words[1]}", first, words[1], list(table.NOUNS[first]))
-    known = [n for n, entry in table.COMMANDS.items() if not entry.hidden] + [*table.ALIASES, *table.NOUNS]
+    known = [known for known, entry in table.COMMANDS.items() if not entry.hidden] + [*table.NOUNS]
     raise _unknown(first, "", first, known)
 
 

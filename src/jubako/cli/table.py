@@ -43,7 +43,6 @@ COMMANDS: dict[str, Entry] = {
     "wait": Entry("wait", "wait until containers have ended, and print their exit codes", _CONTAINERS),
     "pause": Entry("pause", "stop every process of containers for a while", _CONTAINERS),
     "unpause": Entry("unpause", "let paused containers go on", _CONTAINERS),
-    "top": Entry("top", "list the processes of a container as the host sees them", _CONTAINERS),
     "cp": Entry("cp", "copy files between the host and a container", _CONTAINERS),
     "rm": Entry("rm", "remove containers", _CONTAINERS),
     "container prune": Entry("container_prune", "remove all containers that do not run", _CONTAINERS),
@@ -64,9 +63,6 @@ COMMANDS: dict[str, Entry] = {
     "help": Entry("help", "print the manual of a command", _MACHINE),
     "__complete": Entry("complete", "answer the shell's question for completions", _MACHINE, hidden=True),
 }
-
-# Other names for whole commands.
-ALIASES: dict[str, str] = {}
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
@@ -129,16 +125,17 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
         name = NOUNS[first].get(words[1])
         if name is not None:
             return name, words[2:]
-    name = ALIASES.get(first, first)
-    return (name, words[1:]) if name in COMMANDS else ("", words)
+    return (first, words[1:]) if first in COMMANDS else ("", words)
 
 
 def other_names(name: str) -> tuple[str, ...]:
     """Every other spelling of the command `name`."""
-    found = [alias for alias, target in ALIASES.items() if target == name]
-    for noun, verbs in NOUNS.items():
-        found += [f"{noun} {verb}" for verb, target in verbs.items() if target == name != f"{noun} {verb}"]
-    return tuple(found)
+    return tuple(
+        f"{noun} {verb}"
+        for noun, verbs in NOUNS.items()
+        for verb, target in verbs.items()
+        if target == name != f"{noun} {verb}"
+    )
 
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
