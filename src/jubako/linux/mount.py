@@ -133,7 +133,10 @@ def flag_names(flags: int) -> str:
 
 
 def attr_names(flags: int) -> str:
-    """Attributes of mount_setattr(2) as the kernel spells them."""
+    """Attributes of mount_setattr(2) as the kernel spells them; `MOUNT_ATTR__ATIME` clears what is said of times."""
+    if flags & MOUNT_ATTR__ATIME == MOUNT_ATTR__ATIME:
+        rest = flags & ~MOUNT_ATTR__ATIME
+        return (attr_names(rest) + "|" if rest else "") + "MOUNT_ATTR__ATIME"
     names = [n for n, v in globals().items() if n.startswith("MOUNT_ATTR_") and n != "MOUNT_ATTR__ATIME" and flags & v]
     return "|".join(names) or "0"
 

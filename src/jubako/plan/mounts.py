@@ -50,6 +50,11 @@ _ATTRIBUTES = {
     mnt.MS_NODIRATIME: mnt.MOUNT_ATTR_NODIRATIME,
     mnt.MS_NOSYMFOLLOW: mnt.MOUNT_ATTR_NOSYMFOLLOW,
 }
+_TIMES = {
+    mnt.MS_NOATIME: mnt.MOUNT_ATTR_NOATIME,
+    mnt.MS_STRICTATIME: mnt.MOUNT_ATTR_STRICTATIME,
+    mnt.MS_RELATIME: mnt.MOUNT_ATTR_RELATIME,
+}
 _PROPAGATION = frozenset(("private", "slave", "shared", "unbindable", "rprivate", "rslave", "rshared", "runbindable"))
 _NOTHING = frozenset(("bind", "rbind", "defaults", "nofail", "loud", "silent", "nomand", "nolazytime"))
 
@@ -115,9 +120,9 @@ def plan_mount(mount: Mount, spaces: NamespaceSet, host: Host, id_mapped: str = 
         yield from _cgroup(mount, options, spaces, host)
     elif mount.type == "mqueue" and not spaces.is_own("ipc"):
         if "ipc" not in spaces.joined:  # queues of a joined namespace are reached by mq_open(3); only it can mount them
-            yield steps.BindMount("/dev/mqueue", mount.destination)
+            yield _of_host("/dev/mqueue", mount, options)
     elif mount.destination == "/dev/shm" and mount.type == "tmpfs" and not _own_or_joined(spaces, "ipc"):
-        yield steps.BindMount("/dev/shm", mount.destination)
+        yield _of_host("/dev/shm", mount, options)
     elif mount.type in ("tmpfs", "devpts", "mqueue", "ramfs"):
         yield _new(mount.type, mount, options, "")
     elif mount.type == "overlay":
@@ -138,7 +143,8 @@ def _overlay(mount: Mount, options: MountOptions, host: Host) -> Step:
             reason=f"unknown option {unknown[0]!r}" if unknown else "it needs lowerdir=, upperdir= and workdir=",
         )  # fmt: skip
     lower = tuple(given["lowerdir"].split(":"))
-    return MountOverlay(lower, given["upperdir"], given["workdir"], host.stage, target=mount.destination)
+    flags = options.flags | options.recursive_set
+    return MountOverlay(lower, given["upperdir"], given["workdir"], host.stage, target=mount.destination, flags=flags)
 
 
 def _own_or_joined(spaces: NamespaceSet, kind: str) -> bool:
@@ -148,35 +154,54 @@ def _own_or_joined(spaces: NamespaceSet, kind: str) -> bool:
 def _bind(source: str, target: str, options: MountOptions, id_mapped: str) -> Step:
     if options.data:
         raise UsageError("bind", source, reason=f"unknown mount option {options.data.split(',')[0]!r}")
-    set_ = 0
-    for flag, attribute in _ATTRIBUTES.items():
-        if (options.flags | options.recursive_set) & flag:
-            set_ |= attribute
+    set_, clear = _attributes(options)
     propagation = propagation_flags(options.propagation or "private") & ~mnt.MS_REC
     if id_mapped:
-        return steps.AttachMount(id_mapped, source, target, set_, propagation, options.optional)
+        return steps.AttachMount(id_mapped, source, target, set_, clear, propagation, options.optional)
     # A bind keeps its source's flags; what "rw" or "exec" would have to clear, the kernel locks for us anyway.
     return steps.BindMount(
         source,
         target,
         recursive=options.recursive,
         set=set_,
+        clear=clear,
         propagation=propagation,
         optional=options.optional,
     )
 
 
+def _attributes(options: MountOptions) -> tuple[int, int]:
+    """(what to set, what to clear) with mount_setattr(2): the times' attribute is a number, so it is cleared first."""
+    flags = options.flags | options.recursive_set
+    set_ = 0
+    for flag, attribute in _ATTRIBUTES.items():
+        if flags & flag:
+            set_ |= attribute
+    for flag, attribute in _TIMES.items():
+        if flags & flag:
+            return set_ | attribute, mnt.MOUNT_ATTR__ATIME
+    return set_, 0
+
+
 def _new(kind: str, mount: Mount, options: MountOptions, reason: str) -> Step:
-    return steps.MountFileSystem(kind, mount.destination, options.flags, options.data, reason)
+    # Nothing is mounted below what is new: the recursive forms mean the same there.
+    flags = options.flags | options.recursive_set
+    return steps.MountFileSystem(kind, mount.destination, flags, options.data, reason)
+
+
+def _of_host(source: str, mount: Mount, options: MountOptions) -> Step:
+    """The host's own, where the container has no namespace of that kind: shown with the flags that were asked for."""
+    set_, clear = _attributes(options)
+    return steps.BindMount(source, mount.destination, set=set_, clear=clear)
 
 
 def _proc(mount: Mount, options: MountOptions, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
     if spaces.is_own("pid"):
         yield _new("proc", mount, options, "only the container's own processes")
     elif "pid" in spaces.joined:
-        yield steps.BindMount(host.foreign_proc, mount.destination)
+        yield _of_host(host.foreign_proc, mount, options)
     else:
-        yield steps.BindMount("/proc", mount.destination)
+        yield _of_host("/proc", mount, options)
 
 
 def _host_sys(target: str) -> Step:
@@ -187,6 +212,6 @@ def _host_sys(target: str) -> Step:
 
 def _cgroup(mount: Mount, options: MountOptions, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
     if spaces.is_own("cgroup") and host.cgroup2:
-        yield steps.MountFileSystem("cgroup2", mount.destination, options.flags)
+        yield steps.MountFileSystem("cgroup2", mount.destination, options.flags | options.recursive_set)
     elif spaces.is_own("network"):  # a new sysfs has an empty directory there; in a bound one the host's is visible
         yield steps.MountFileSystem("tmpfs", mount.destination, options.flags | mnt.MS_RDONLY, "size=0,mode=555")

@@ -18,6 +18,7 @@ class CloneIdMapped(Step):
     source: str
     slot: str
     required: bool = False
+    recursive: bool = True
 
     needs = ("init_pid",)
 
@@ -26,7 +27,7 @@ class CloneIdMapped(Step):
         return (self.slot,)
 
     def apply(self, slots: Slots) -> None:
-        tree = clone_tree(self.source, -1, recursive=True)
+        tree = clone_tree(self.source, -1, recursive=self.recursive)
         namespace = open_namespace(slots["init_pid"], "user")
         try:
             mnt.mount_setattr(tree, set_=mnt.MOUNT_ATTR_IDMAP, userns_fd=namespace, recursive=True)
@@ -40,8 +41,9 @@ class CloneIdMapped(Step):
         slots[self.slot] = tree
 
     def call(self) -> str:
+        deep = "|AT_RECURSIVE" if self.recursive else ""
         return (
-            f"open_tree(AT_FDCWD, {quote(self.source)}, OPEN_TREE_CLONE|AT_RECURSIVE); "
+            f"open_tree(AT_FDCWD, {quote(self.source)}, OPEN_TREE_CLONE{deep}); "
             'open("/proc/PID/ns/user"); '
             'mount_setattr(tree, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_IDMAP, userns_fd=fd})'
         )

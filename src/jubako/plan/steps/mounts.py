@@ -12,7 +12,7 @@ import stat
 
 from jubako.errors import JubakoError
 from jubako.linux import mount as mnt
-from jubako.linux.binding import bind
+from jubako.linux.binding import bind, clone_tree
 from jubako.linux.openat2 import is_directory, make_directory_in, make_file_in, open_in
 from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.rootfs import open_device
@@ -132,13 +132,40 @@ class BindMount(Step):
 
 
 @step()
+class CloneShared(Step):
+    """A copy of the source while it still is its peer: mounts made on it in the container reach the host (rshared)."""
+
+    source: str
+    slot: str
+    recursive: bool = True
+
+    @property
+    def produces(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.slot,)
+
+    def apply(self, slots: Slots) -> None:
+        slots[self.slot] = clone_tree(self.source, -1, recursive=self.recursive)
+
+    def call(self) -> str:
+        recursive = "|AT_RECURSIVE" if self.recursive else ""
+        return f"open_tree(AT_FDCWD, {quote(self.source)}, OPEN_TREE_CLONE{recursive})"
+
+    def operation(self) -> str:
+        return "share mounts with"
+
+    def subject(self) -> str:
+        return self.source
+
+
+@step()
 class AttachMount(Step):
-    """An id-mapped copy that a privileged parent made of the source is attached."""
+    """A copy of the source that was made before, id-mapped or shared with the host, is attached."""
 
     slot: str
     source: str
     target: str
     set: int = 0
+    clear: int = 0
     propagation: int = mnt.MS_PRIVATE
     optional: bool = False
 
@@ -155,14 +182,18 @@ class AttachMount(Step):
                 return
             raise
         try:
-            mnt.mount_setattr(tree, set_=self.set, propagation=self.propagation, recursive=True)
+            mnt.mount_setattr(
+                tree, set_=self.set, clear=self.clear, propagation=self.propagation, recursive=True
+            )
             mnt.move_mount(tree, fd)
         finally:
             os.close(fd)
         slots.close(self.slot)
 
     def call(self) -> str:
-        attributes = f"{{attr_set={mnt.attr_names(self.set)}, propagation={mnt.flag_names(self.propagation)}}}"
+        cleared = f", attr_clr={mnt.attr_names(self.clear)}" if self.clear else ""
+        propagation = mnt.flag_names(self.propagation)
+        attributes = f"{{attr_set={mnt.attr_names(self.set)}{cleared}, propagation={propagation}}}"
         return (
             f'mount_setattr({self.slot}, "", AT_EMPTY_PATH|AT_RECURSIVE, {attributes}); '
             f'move_mount({self.slot}, "", AT_FDCWD, {quote(self.target)}, MOVE_MOUNT_F_EMPTY_PATH)'

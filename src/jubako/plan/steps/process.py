@@ -35,6 +35,10 @@ class ConnectStreams(Step):
 
     slots: tuple[str, str, str]
 
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.slots
+
     def apply(self, slots: Slots) -> None:
         chosen = [slots[name] for name in self.slots]
         for number, fd in enumerate(chosen):

@@ -42,7 +42,7 @@ class OpenPaths(Step):
             slots["path:" + path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
 
     def call(self) -> str:
-        return "; ".join(f'open("{path}", O_PATH)' for path in self.paths)
+        return "; ".join(f"open({quote(path)}, O_PATH)" for path in self.paths)
 
     def operation(self) -> str:
         return "open"
@@ -144,6 +144,7 @@ class MountOverlay(Step):
     volatile: bool = False
     target: str = ""
     """A directory below the root, instead of the stage: a volume under a throw-away layer."""
+    flags: int = 0
 
     def apply(self, slots: Slots) -> None:
         # By descriptor: no path needs escaping or runs into the option string's limit of a page, and mountinfo inside
@@ -157,7 +158,7 @@ class MountOverlay(Step):
             if self.target:
                 opened.append(make_directory_in(slots["root"], self.target))
                 place = f"/proc/self/fd/{opened[-1]}"
-            mnt.mount("overlay", place, "overlay", 0, self._data(":".join(lower), upper, work))
+            mnt.mount("overlay", place, "overlay", self.flags, self._data(":".join(lower), upper, work))
         finally:
             for fd in opened:
                 os.close(fd)
@@ -168,7 +169,7 @@ class MountOverlay(Step):
 
     def call(self) -> str:
         data = self._data(":".join(self.lower), self.upper, self.work)
-        return f'mount("overlay", {quote(self.subject())}, "overlay", 0, {quote(data)})'
+        return f'mount("overlay", {quote(self.subject())}, "overlay", {mnt.flag_names(self.flags)}, {quote(data)})'
 
     def operation(self) -> str:
         return "mount overlay on"
