@@ -23,7 +23,7 @@ _SPACE = " \t\n\r"
 def loads(text: str | bytes) -> Any:
     """The value that `text` denotes. Raises `ValueError` saying what is wrong and at which character."""
     if isinstance(text, bytes):
-        text = text.decode("utf-8-sig")
+        text = text.removeprefix(b"\xef\xbb\xbf").decode()  # the codec utf-8-sig would be one more module
     if _make_scanner is None:
         return _loads_slowly(text)
     start = 0

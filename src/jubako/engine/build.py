@@ -10,7 +10,6 @@ from __future__ import annotations
 from jubako.engine.extras import ContainerExtras, Context, HostsFiles, Join, Request, Restart
 from jubako.engine.filesystem import build_masks, build_mounts, find_root
 from jubako.engine.options import RunOptions
-from jubako.engine.parse.env import parse_assignments, parse_labels, read_label_file
 from jubako.engine.parse.namespaces import (
     CONTAINER,
     HOST,
@@ -26,17 +25,24 @@ from jubako.engine.parse.security import DEFAULT, UNCONFINED, SecurityChoice, pa
 from jubako.engine.parse.signals import parse_signal
 from jubako.engine.parse.sizes import is_digits, refuse
 from jubako.engine.process import build_process
-from jubako.engine.resources import build_resources
 from jubako.errors import UsageError
 from jubako.ids.modes import CONTAINER as USER_CONTAINER
 from jubako.ids.modes import HOST as USER_HOST
 from jubako.ids.modes import PATH as USER_PATH
 from jubako.ids.modes import Userns, parse_userns
 from jubako.image.model import ImageConfig
-from jubako.spec.check import HOST_NAME_MAX, PROPAGATIONS
+from jubako.spec.defaults import HOST_NAME_MAX, PROPAGATIONS
 from jubako.spec.passwd import parse_id
 from jubako.spec.types import Linux, Namespace, Pairs, Root, Spec
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.spec.resources import Resources
+
+_LIMITS = (
+    "memory", "memory_reservation", "memory_swap", "cpus", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus",
+    "cpuset_mems", "pids_limit",
+)  # fmt: skip
 _FLAGS = (("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("network", "network"), ("cgroupns", "cgroup"))
 
 
@@ -63,10 +69,10 @@ def build_request(options: RunOptions, image: ImageConfig | None, context: Conte
         hostname=hostname,
         domainname=options.domainname,
         mounts=build_mounts(options, namespaces, security, context),
-        annotations=tuple(parse_assignments(options.annotation, "annotation").items()),
+        annotations=tuple(_assignments(options.annotation, "annotation").items()),
         linux=Linux(
             namespaces=_namespaces(namespaces, userns),
-            resources=build_resources(options),
+            resources=_resources(options),
             rootfs_propagation=options.propagation,
             masked_paths=masked,
             readonly_paths=readonly,
@@ -170,9 +176,25 @@ def _seccomp(options: RunOptions, security: SecurityChoice, context: Context) ->
     return parse_source(security.seccomp, context.directory, "security-opt", f"seccomp={security.seccomp}")
 
 
+def _resources(options: RunOptions) -> Resources | None:
+    if all(getattr(options, name) in ("", None) for name in _LIMITS):
+        return None
+    from jubako.engine.resources import build_resources
+
+    return build_resources(options)
+
+
+def _assignments(values: tuple[str, ...], flag: str) -> dict[str, str]:
+    if not values:
+        return {}
+    from jubako.engine.parse.env import parse_assignments
+
+    return parse_assignments(values, flag)
+
+
 def _sysctls(options: RunOptions, choices: dict[str, Choice]) -> Pairs:
     """Only what belongs to a namespace of the container's own may be set: all else is the whole machine's."""
-    sysctls = parse_assignments(options.sysctl, "sysctl")
+    sysctls = _assignments(options.sysctl, "sysctl")
     for name, value in sysctls.items():
         kind = _namespace_of(name)
         if not kind:
@@ -242,6 +264,10 @@ def _is_address(text: str) -> bool:
 
 def _labels(options: RunOptions, image: ImageConfig) -> Pairs:
     labels = dict(image.labels)
+    if not options.label_file and not options.label:
+        return tuple(labels.items())
+    from jubako.engine.parse.env import parse_labels, read_label_file
+
     for path in options.label_file:
         labels.update(read_label_file(path))
     labels.update(parse_labels(options.label))

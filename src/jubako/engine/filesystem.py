@@ -12,7 +12,6 @@ import stat
 
 from jubako.engine.extras import DIRECTORY, HOST, HOST_OVERLAY, IMAGE, OVERLAY, Context, RootSource
 from jubako.engine.options import RunOptions
-from jubako.engine.parse.mounts import parse_device, parse_mount, parse_tmpfs, parse_volume
 from jubako.engine.parse.namespaces import HOST as HOST_MODE
 from jubako.engine.parse.namespaces import NONE, Choice
 from jubako.engine.parse.paths import parse_source
@@ -46,12 +45,7 @@ def build_mounts(
     options: RunOptions, namespaces: dict[str, Choice], security: SecurityChoice, context: Context
 ) -> tuple[Mount, ...]:
     """All mounts, in the order in which they are made. Raises `UsageError` or `NotFoundError` naming what is wrong."""
-    asked = (
-        *(_with_source(parse_volume(value, context.directory), "volume", value) for value in options.volume),
-        *(_with_source(parse_mount(value, context.directory), "mount", value) for value in options.mount),
-        *(parse_tmpfs(value) for value in options.tmpfs),
-        *(_with_device(parse_device(value), value) for value in options.device),
-    )
+    asked = _asked(options, context) if options.volume or options.mount or options.tmpfs or options.device else ()
     taken: set[str] = set()
     for mount in asked:
         if mount.destination in taken:
@@ -59,8 +53,21 @@ def build_mounts(
         taken.add(mount.destination)
     defaults = [mount for mount in _defaults(options, namespaces, security, context) if not _is_below(mount, taken)]
     if options.read_only and options.read_only_tmpfs:
+        from jubako.engine.parse.mounts import parse_tmpfs
+
         defaults += [mount for mount in map(parse_tmpfs, _WRITABLE) if not _is_below(mount, taken)]
     return tuple(sorted((*defaults, *asked), key=lambda mount: mount.destination.count("/")))
+
+
+def _asked(options: RunOptions, context: Context) -> tuple[Mount, ...]:
+    from jubako.engine.parse.mounts import parse_device, parse_mount, parse_tmpfs, parse_volume
+
+    return (
+        *(_with_source(parse_volume(value, context.directory), "volume", value) for value in options.volume),
+        *(_with_source(parse_mount(value, context.directory), "mount", value) for value in options.mount),
+        *(parse_tmpfs(value) for value in options.tmpfs),
+        *(_with_device(parse_device(value), value) for value in options.device),
+    )
 
 
 def build_masks(options: RunOptions, security: SecurityChoice) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from jubako import jsontext
 from jubako.engine.extras import HOST, HOST_OVERLAY, Context, RootSource
 from jubako.engine.options import RunOptions
-from jubako.engine.parse.env import parse_env, read_env_file
 from jubako.engine.parse.security import SecurityChoice
 from jubako.engine.parse.sizes import parse_octal, refuse
-from jubako.engine.parse.ulimit import parse_ulimits
 from jubako.errors import UsageError
 from jubako.image.model import ImageConfig
 from jubako.plan.capabilities import bounding_set, process_sets
 from jubako.spec.defaults import DEFAULT_PATH
 from jubako.spec.passwd import parse_id
-from jubako.spec.types import Capabilities, Process, User
+from jubako.spec.types import Capabilities, Process, Rlimit, User
 
 DEFAULT_UMASK = 0o022
 
@@ -39,7 +37,7 @@ def build_process(
         args=build_command(options, image, root),
         user=user,
         capabilities=_capabilities(options, user, context),
-        rlimits=parse_ulimits(options.ulimit),
+        rlimits=_rlimits(options.ulimit),
         no_new_privileges=not options.privileged if said is None else said,
         oom_score_adj=options.oom_score_adj,
     )
@@ -105,10 +103,21 @@ def build_environment(options: RunOptions, image: ImageConfig, hostname: str, co
         merged.clear()
     for name in options.unsetenv:
         merged.pop(name, None)
-    for path in options.env_file:
-        merged.update(read_env_file(path, caller))
-    merged.update(parse_env(options.env, caller))
+    if options.env_file or options.env:
+        from jubako.engine.parse.env import parse_env, read_env_file
+
+        for path in options.env_file:
+            merged.update(read_env_file(path, caller))
+        merged.update(parse_env(options.env, caller))
     return tuple(f"{name}={value}" for name, value in merged.items())
+
+
+def _rlimits(values: tuple[str, ...]) -> tuple[Rlimit, ...]:
+    if not values:
+        return ()
+    from jubako.engine.parse.ulimit import parse_ulimits
+
+    return parse_ulimits(values)
 
 
 def _working_directory(options: RunOptions, image: ImageConfig) -> str:

@@ -8,7 +8,6 @@ EPERM, so they are checked here, where the offending range can be named.
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 
 from jubako.errors import JubakoError, UsageError
 from jubako.ids.intervals import Intervals, intersect, normalise, show, subtract
@@ -169,13 +168,15 @@ class IdMap:
 def read_id_map(path: str) -> IdMap:
     """The map in a file such as /proc/self/uid_map."""
     try:
-        with open(path, encoding="ascii") as file:
-            return IdMap.parse(file.read())
+        with open(path, "rb", buffering=0) as file:
+            return IdMap.parse(file.readall().decode())
     except OSError as failure:
         raise JubakoError.from_os_error("read id map", path, failure) from failure
 
 
 def _refuse_overlap(kind: str, ascending: list[IdRange], side: str) -> None:
+    from itertools import pairwise
+
     for first, second in pairwise(ascending):
         start = second.inside if side == "container" else second.outside
         last = (first.inside if side == "container" else first.outside) + first.size - 1

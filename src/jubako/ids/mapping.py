@@ -8,12 +8,10 @@ differ, the program (4.3, tried without root) is followed.
 from __future__ import annotations
 
 from jubako.errors import UsageError
-from jubako.ids.allocate import LEAST_SIZE, allocate, pool_of
 from jubako.ids.base import BaseIds
 from jubako.ids.idmap import END_OF_IDS, IdMap, IdRange
 from jubako.ids.intervals import pair, subtract, take
 from jubako.ids.modes import AUTO, CONTAINER, DEFAULT, HOST, KEEP_ID, NOMAP, PATH, Userns
-from jubako.ids.triples import read_id_maps, read_triple
 from jubako.record import record
 
 
@@ -37,7 +35,7 @@ def container_ids(
     gid_specs: tuple[str, ...] = (),
     *,
     in_use: tuple[ContainerIds, ...] = (),
-    auto_size: int = LEAST_SIZE,
+    auto_size: int = 0,
 ) -> ContainerIds:
     """The ids of a container, or `UsageError` naming what cannot be.
 
@@ -49,6 +47,8 @@ def container_ids(
             raise UsageError(
                 "combine --userns with --uidmap or --gidmap", userns.mode, reason="each of them says the whole map"
             )
+        from jubako.ids.triples import read_id_maps
+
         uids, gids = read_id_maps(uid_specs, gid_specs, base.uids, base.gids)
         return _finish(uids, gids, base)
     if userns.mode in (CONTAINER, PATH):
@@ -108,6 +108,9 @@ def _nomap(base: BaseIds) -> ContainerIds:
 
 
 def _auto(userns: Userns, base: BaseIds, in_use: tuple[ContainerIds, ...], size: int) -> ContainerIds:
+    from jubako.ids.allocate import LEAST_SIZE, allocate, pool_of
+
+    size = size or LEAST_SIZE
     fixed_uids = _fixed(userns.uid_mappings, base.uids, "uid")
     fixed_gids = _fixed(userns.gid_mappings, base.gids, "gid")
     uid_pool = pool_of(base.uids, base.caller_uid, tuple(ids.uids for ids in in_use))
@@ -123,6 +126,8 @@ def _fixed(specs: tuple[str, ...], base: IdMap, kind: str) -> IdMap:
     podman's manual calls the middle number the host's id, but without root podman takes it for a position in the
     user's ranges, as in `--uidmap`, and so does this; `@N` is the host's id N.
     """
+    from jubako.ids.triples import read_triple
+
     triples = (read_triple(spec, kind, base, flags_allowed=False) for spec in specs)
     ranges = tuple(entry for triple in triples if triple is not None for entry in triple.ranges)
     return IdMap(ranges).validate(kind) if ranges else IdMap()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import resource
+import ctypes
 
-RLIM_INFINITY = resource.RLIM_INFINITY
+from jubako.linux.libc import check, libc
+
+RLIM_INFINITY = -1
 
 NAMES = {
     "RLIMIT_" + name: number
@@ -20,14 +22,11 @@ NAMES = {
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:
     """Set one limit of the calling process; raising the hard one wants CAP_SYS_RESOURCE."""
-    limits = tuple(-1 if value in (RLIM_INFINITY, (1 << 64) - 1) else value for value in (soft, hard))
-    try:
-        resource.setrlimit(NAMES[name], limits)  # type: ignore[arg-type]
-    except ValueError as failure:
-        number = 1 if "not allowed" in str(failure) else 22
-        raise OSError(number, str(failure), name) from None
+    check(libc.setrlimit(ctypes.c_int(NAMES[name]), (ctypes.c_ulong * 2)(soft, hard)), "setrlimit", name)
 
 
 def get_rlimit(name: str) -> tuple[int, int]:
     """(soft, hard) of the calling process; -1 is no limit."""
-    return resource.getrlimit(NAMES[name])
+    limits = (ctypes.c_long * 2)()
+    check(libc.getrlimit(ctypes.c_int(NAMES[name]), limits), "getrlimit", name)
+    return limits[0], limits[1]

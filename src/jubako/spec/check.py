@@ -6,7 +6,7 @@ is not there) is the planner's to say.
 
 from __future__ import annotations
 
-from jubako.spec.defaults import NAMESPACE_TYPES
+from jubako.spec.defaults import HOST_NAME_MAX, NAMESPACE_TYPES, PROPAGATIONS
 from jubako.spec.shape import Wrong
 
 TYPE_CHECKING = False
@@ -56,8 +56,6 @@ SECCOMP_OPERATORS = (
     "SCMP_CMP_GT",
     "SCMP_CMP_MASKED_EQ",
 )
-PROPAGATIONS = ("shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable")
-HOST_NAME_MAX = 64  # __NEW_UTS_LEN, uname(2)
 
 
 def check(spec: Spec) -> None:

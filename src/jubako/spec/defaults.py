@@ -40,6 +40,8 @@ READONLY_PATHS = (
     "/proc/sysrq-trigger",
 )
 
+PROPAGATIONS = ("shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable")
+HOST_NAME_MAX = 64  # __NEW_UTS_LEN, uname(2)
 NAMESPACE_TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 
 

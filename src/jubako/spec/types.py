@@ -9,7 +9,10 @@ Nothing here knows a policy: see `defaults` for what a container gets unasked.
 from __future__ import annotations
 
 from jubako.record import record
-from jubako.spec.resources import Resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.spec.resources import Resources
 
 Pairs = tuple[tuple[str, str], ...]
 
