@@ -1,7 +1,7 @@
 """`top`: which of the host's processes are a container's, by the PID namespace that they are in.
 
-Namespaces are compared by inode, of processes whose owners are subordinate ids and which may be hidden: so the look is taken
-from inside the base user namespace. Namespaces below the container's count (ioctl_ns(2), `NS_GET_PARENT`).
+Namespaces are compared by inode, of processes whose owners are subordinate ids and which may be hidden: so the look is
+taken from inside the base user namespace. Namespaces below the container's count (ioctl_ns(2), `NS_GET_PARENT`).
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ def container_processes(paths: Paths, container: store.Container) -> list[int]:
                 in_base(paths, look)
         finally:
             os.close(writer)
-        return [int(pid) for pid in found.read().split(b",") if pid]
+        members = [int(pid) for pid in found.read().split(b",") if pid]
+    return [pid for pid in members if pid != container.state.monitor]
 
 
 def process_table(paths: Paths, container: store.Container, options: tuple[str, ...]) -> list[str]:
     """The lines of ps(1) for the container's processes, with its own options."""
     pids = {str(pid) for pid in container_processes(paths, container)}
     try:
-        done = subprocess.run(("ps", *(options or _DEFAULT)), capture_output=True, text=True, errors="replace")
+        done = subprocess.run(
+            ("ps", *(options or _DEFAULT)), capture_output=True, text=True, errors="replace", check=False
+        )
     except FileNotFoundError:
         raise JubakoError("list processes", reason="there is no ps here", hint="install the package procps") from None
     if done.returncode:

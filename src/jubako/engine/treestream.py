@@ -1,8 +1,8 @@
 """A tree of files as a tar stream, written from and read into a directory that somebody hostile may be changing.
 
 Everything is reached by descriptors, one component at a time, and no symbolic link is ever followed: not while packing,
-where a container could swap a directory for a link to the host's (CVE-2018-15664), and not while unpacking, where a link
-that came first could lead the files behind it elsewhere.
+where a container could swap a directory for a link to the host's (CVE-2018-15664), and not while unpacking, where a
+link that came first could lead the files behind it elsewhere.
 """
 
 from __future__ import annotations
