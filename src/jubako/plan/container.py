@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jubako.plan.host import STANDARD_DEVICES, Host, RootSource
-from jubako.plan.mounts import is_bind, plan_mount
+from jubako.plan.mounts import is_bind, parse_options, plan_mount
 from jubako.plan.namespaces import (
     NamespaceSet,
     namespaces_of,
@@ -97,7 +97,7 @@ def _plan_id_mapped(spec: Spec, source: RootSource) -> Iterator[Step]:
         yield CloneIdMapped(source.lower[0], "lower", required=True)
     for position, mount in enumerate(spec.mounts):
         if is_bind(mount):
-            yield CloneIdMapped(mount.source, f"mount{position}")
+            yield CloneIdMapped(mount.source, f"mount{position}", recursive=parse_options(mount.options).recursive)
 
 
 def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
@@ -111,10 +111,13 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
         yield process.WriteSysctl(name, value)
     if "pid" in spaces.joined:
         yield process.HideProcess()
+    copied = _copied_mounts(spec, spaces, host)
+    for position in copied if not spaces.nested else ():
+        mount = spec.mounts[position]
+        yield mounts.CloneShared(mount.source, f"mount{position}", parse_options(mount.options).recursive)
     yield from _plan_root(extras.root, host)
-    id_mapped = host.privileged and spaces.nested
     for position, mount in enumerate(spec.mounts):
-        yield from plan_mount(mount, spaces, host, f"mount{position}" if id_mapped else "")
+        yield from plan_mount(mount, spaces, host, f"mount{position}" if position in copied else "")
         if mount.destination == "/dev" and mount.type == "tmpfs":
             yield from _plan_devices(spec, host)
     for path in host.tree.hidden if extras.root.kind == "host" else ():
@@ -133,6 +136,16 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     yield from plan_program(
         spec.process, host, extras, create_directory=True, read_only=spec.root.readonly, tied=not spaces.is_own("pid")
     )
+
+
+def _copied_mounts(spec: Spec, spaces: NamespaceSet, host: Host) -> tuple[int, ...]:
+    """The positions of the binds whose source is copied before the root is made: all those that the host's root has
+    id-mapped, and in the host's own user namespace the shared ones. (In another one the kernel makes all mounts slaves.)
+    """
+    binds = tuple(position for position, mount in enumerate(spec.mounts) if is_bind(mount))
+    if not host.privileged or spaces.nested:
+        return binds if host.privileged else ()
+    return tuple(p for p in binds if parse_options(spec.mounts[p].options).propagation in ("shared", "rshared"))
 
 
 def maps_caller(spec: Spec) -> bool:

@@ -30,6 +30,8 @@ class CloneIdMapped(Step):
         tree = clone_tree(self.source, -1, recursive=self.recursive)
         namespace = open_namespace(slots["init_pid"], "user")
         try:
+            # Made in the host's mount namespace, the copy would be its peer: mounts of the container would reach the host.
+            mnt.mount_setattr(tree, propagation=mnt.MS_SLAVE, recursive=True)
             mnt.mount_setattr(tree, set_=mnt.MOUNT_ATTR_IDMAP, userns_fd=namespace, recursive=True)
         except OSError as failure:
             # A file system that knows no id-mapped mounts, or a kernel before 5.12: the files show as nobody's.
@@ -45,6 +47,7 @@ class CloneIdMapped(Step):
         return (
             f"open_tree(AT_FDCWD, {quote(self.source)}, OPEN_TREE_CLONE{deep}); "
             'open("/proc/PID/ns/user"); '
+            'mount_setattr(tree, "", AT_EMPTY_PATH|AT_RECURSIVE, {propagation=MS_SLAVE}); '
             'mount_setattr(tree, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_IDMAP, userns_fd=fd})'
         )
 
