@@ -29,7 +29,8 @@ class ResolveUser(Step):
         passwd, group = _read_inside("/etc/passwd"), _read_inside("/etc/group")
         found = lookup_user(self.user, passwd, group)
         extra = lookup_groups(self.groups, group)
-        groups = tuple(dict.fromkeys((*found.additional_gids, *extra)))
+        # The primary group is among them, or a program could drop it and escape a mode like 0604 (CVE-2022-36109).
+        groups = tuple(dict.fromkeys((found.gid, *found.additional_gids, *extra)))
         slots["user"] = ResolvedUser(found.uid, found.gid, groups, found.home, found.name)
 
     def call(self) -> str:
