@@ -36,7 +36,7 @@ def outside_ids(box: Box) -> set[int]:
 
 
 def test_3_1_by_default_one_is_root_inside(rootfs: Path, run: Run) -> None:
-    assert run("--rootfs", rootfs, "id", check=True).stdout == "uid=0(root) gid=0(root)\n"
+    assert run("--rootfs", rootfs, "id", check=True).stdout == "uid=0(root) gid=0(root) groups=0(root)\n"
 
 
 def test_3_1_an_id_that_is_not_mapped_is_nobody_inside(rootfs: Path, run: Run, account: Account) -> None:
@@ -172,7 +172,7 @@ def test_3_5_keep_id_is_the_caller_on_both_sides(rootfs: Path, box: OpenBox, acc
 
 def test_3_5_keep_id_takes_another_number(rootfs: Path, box: OpenBox, account: Account) -> None:
     inside = box("--userns", "keep-id:uid=1000,gid=1000", "--rootfs", rootfs)
-    assert inside.ask("id") == "uid=1000(alice) gid=1000(alice)"
+    assert inside.ask("id") == "uid=1000(alice) gid=1000(alice) groups=1000(alice)"
     assert inside.status("Uid").split() == [str(account.uid)] * 4
 
 
