@@ -13,7 +13,8 @@ from jubako.doctor.programs import GETSUBIDS, SHADOW
 from jubako.doctor.remedies import install
 from jubako.errors import JubakoError
 from jubako.ids import base, subordinate
-from jubako.ids.base import BaseIds, Caller
+from jubako.ids.base import Caller
+from jubako.ids.base_ids import DIRECTLY, SINGLE, BaseIds
 from jubako.ids.idmap import END_OF_IDS, IdMap
 from jubako.ids.subordinate import SUBGID, SUBUID, SubordinateRange
 
@@ -235,11 +236,11 @@ def whole_map(host: Host) -> Finding:
             name, "no map can be chosen", f"{failure.operation} {failure.subject}: {failure.reason}", remedy=remedy
         )
     shown = chosen.uids.text().strip().replace("\n", ", ")
-    if chosen.writer == base.SINGLE:
+    if chosen.writer == SINGLE:
         causes = tuple(str(loss) for loss in chosen.lost)
         return note(name, f"{shown}: a single id, the account's own as root", *causes, remedy=_remedies(chosen))
     helpers = [host.which(program) or "" for program in ("newuidmap", "newgidmap")]
-    if chosen.writer == base.DIRECTLY:
+    if chosen.writer == DIRECTLY:
         helpers = ["", ""]
     trial = host.attempt("id_map", chosen.uids.text(), chosen.gids.text(), *helpers)
     if trial.ok:

@@ -16,7 +16,7 @@ from jubako.doctor.kernel import CALLS
 from jubako.doctor.programs import find
 from jubako.engine.cgroups import find_parent, is_frozen
 from jubako.errors import JubakoError
-from jubako.ids import base as bases
+from jubako.ids import base_ids
 from jubako.image.storage import StorageFacts, choose_storage
 from jubako.paths import Paths, find_paths
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WRITERS = {
-    bases.WITH_HELPERS: "the account has subordinate ids, and newuidmap and newgidmap have the power to map them",
-    bases.DIRECTLY: "a privileged account writes its maps itself",
-    bases.SINGLE: "an id of one's own is all that may be mapped without subordinate ids or newuidmap",
+    base_ids.WITH_HELPERS: "the account has subordinate ids, and newuidmap and newgidmap have the power to map them",
+    base_ids.DIRECTLY: "a privileged account writes its maps itself",
+    base_ids.SINGLE: "an id of one's own is all that may be mapped without subordinate ids or newuidmap",
 }
 
 

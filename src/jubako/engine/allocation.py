@@ -9,7 +9,7 @@ import stat
 from jubako.engine import store
 from jubako.engine.extras import ContainerExtras
 from jubako.ids.allocate import LEAST_SIZE, size_for
-from jubako.ids.base import BaseIds
+from jubako.ids.base_ids import BaseIds
 from jubako.ids.idmap import IdMap
 from jubako.ids.mapping import ContainerIds, container_ids
 from jubako.linux.openat2 import open_in

@@ -16,8 +16,8 @@ from jubako.engine.parse.env import parse_env, read_env_file
 from jubako.engine.prepare import compile_filter, ids_for
 from jubako.engine.streams import StreamRequest, Streams
 from jubako.errors import UsageError
-from jubako.ids.base import BaseIds
-from jubako.linux.clone import namespace_path, parent_namespace
+from jubako.ids.base_ids import BaseIds
+from jubako.linux.clone import namespace_path, owner_namespace, parent_namespace
 from jubako.linux.pidfd import send_signal
 from jubako.paths import Paths, find_paths
 from jubako.plan.container import Extras
@@ -82,17 +82,26 @@ def exec_in_container(options: ExecOptions, paths: Paths | None = None) -> int:
 
 
 def open_namespaces(paths: Paths, container: store.Container) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Descriptors of a running container's namespaces by type (close them), and the types that are to be joined: those
-    that this process is not in anyhow."""
+    """Descriptors of a running container's namespaces by type (close them), and the types that are to be joined, in
+    order: those that this process is not in anyhow.
+
+    A namespace can be joined only by who has rights in the user namespace that owns it. Those that the container shares
+    with another belong to that one's, and a time namespace to the base: they come before the container's own user
+    namespace, after which there is no way back. The mounts come last.
+    """
     namespaces = container_namespaces(paths, container)
     os.close(namespaces.pop("pidfd"))
     foreign = [kind for kind, fd in namespaces.items() if not _is_ours(kind, fd)]
-    if "user" in foreign:
-        parent = parent_namespace(namespaces["user"])  # asked of the kernel: another base may have been made since
-        namespaces[PARENT] = parent
-        if not _is_ours("user", parent):
-            foreign.append(PARENT)
-    return namespaces, tuple(foreign)
+    if "user" not in foreign:
+        return namespaces, tuple(sorted(foreign, key=lambda kind: kind == "mount"))
+    own = os.fstat(namespaces["user"])
+    before = [kind for kind in foreign if kind != "user" and not _is_owned_by(namespaces[kind], own)]
+    after = [kind for kind in foreign if kind not in (*before, "user", "mount")]
+    parent = parent_namespace(namespaces["user"])  # asked of the kernel: another base may have been made since
+    namespaces[PARENT] = parent
+    first = [] if _is_ours("user", parent) else [PARENT]
+    last = ["mount"] if "mount" in foreign and "mount" not in before else []
+    return namespaces, (*first, *before, "user", *after, *last)
 
 
 def plan_exec(
@@ -184,6 +193,15 @@ def _stream_request(options: ExecOptions) -> StreamRequest:
         detach_keys=options.detach_keys,
         own_terminal=True,
     )
+
+
+def _is_owned_by(fd: int, user: os.stat_result) -> bool:
+    """Whether the user namespace of which `user` is the status owns the namespace `fd`."""
+    owner = owner_namespace(fd)
+    try:
+        return os.path.samestat(os.fstat(owner), user)
+    finally:
+        os.close(owner)
 
 
 def _is_ours(kind: str, fd: int) -> bool:

@@ -16,7 +16,8 @@ from jubako.engine.options import RunOptions
 from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.run import find_image
 from jubako.errors import JubakoError
-from jubako.ids.base import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds, find_base
+from jubako.ids.base import find_base
+from jubako.ids.base_ids import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds
 from jubako.paths import Paths, find_paths
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, quote
 from jubako.plan.steps.mounts import AttachMount, BindMount

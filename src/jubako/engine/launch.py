@@ -11,14 +11,13 @@ import time
 
 from jubako.engine import store
 from jubako.engine.cgroups import make_group, plan_group, remove_group
-from jubako.engine.document import load_extras
 from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
 from jubako.engine.files import write_files
-from jubako.engine.prepare import Prepared, prepare
+from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.remove import remove_directories, remove_run_directory
 from jubako.engine.streams import StreamRequest, Streams
 from jubako.errors import JubakoError, NotFoundError
-from jubako.ids.base import BaseIds
+from jubako.ids.base_ids import BaseIds
 from jubako.ids.mapping import ContainerIds
 from jubako.linux import scm
 from jubako.linux.pidfd import start_time
@@ -30,7 +29,6 @@ from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
 from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send
 from jubako.runtime.monitor import CONTROL, Monitor, Watch
-from jubako.spec import load as load_spec
 from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
@@ -65,7 +63,8 @@ class Basis:
 def open_basis(paths: Paths) -> Basis:
     """The base of this user. The host's root has none: its containers' namespaces are made from the host's own."""
     if os.geteuid() == 0:
-        from jubako.ids.base import DIRECTLY, find_base
+        from jubako.ids.base import find_base
+        from jubako.ids.base_ids import DIRECTLY
 
         ids = find_base()
         if ids.writer == DIRECTLY and is_whole():
@@ -100,6 +99,9 @@ def start_container(
 
 def read_request(container: store.Container) -> Request:
     """What was asked for when the container was made."""
+    from jubako.engine.document import load_extras
+    from jubako.spec import load as load_spec
+
     document = store.read_document(container.directory + "/config.json")
     if document is None:
         raise JubakoError("read", container.directory + "/config.json", reason="it is missing")
@@ -110,7 +112,13 @@ class _Launch:
     """One start, step by step; what it makes is undone if it fails."""
 
     def __init__(
-        self, paths: Paths, basis: Basis, container: store.Container, request: Request, image: Image | None, start: Start
+        self,
+        paths: Paths,
+        basis: Basis,
+        container: store.Container,
+        request: Request,
+        image: Image | None,
+        start: Start,
     ) -> None:
         self.paths = paths
         self.basis = basis
@@ -280,13 +288,15 @@ class _Launch:
     # --- the writable layer, ids, warnings
 
     def _allocated(self) -> ContainerIds | None:
+        if not self.container.document.get("ids"):
+            return None
         from jubako.engine.allocation import load_ids
 
         return load_ids(self.container.document)
 
     def _make_layer(self, prepared: Prepared) -> None:
-        kind = self.request.extras.root.kind
-        if kind not in (OVERLAY, IMAGE, HOST_OVERLAY):
+        layered = self.request.extras.root.kind in (OVERLAY, IMAGE, HOST_OVERLAY)
+        if not layered and not layer_directories(prepared.spec, self.directory):
             return
         from jubako.engine.layer import make_layer
 

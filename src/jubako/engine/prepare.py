@@ -10,7 +10,7 @@ import os
 from jubako.engine import extras as kinds
 from jubako.engine.extras import ContainerExtras, Request
 from jubako.errors import JubakoError
-from jubako.ids.base import BaseIds
+from jubako.ids.base_ids import BaseIds
 from jubako.ids.idmap import IdMap
 from jubako.ids.mapping import ContainerIds, container_ids
 from jubako.ids.modes import CONTAINER, PATH

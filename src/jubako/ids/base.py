@@ -1,4 +1,4 @@
-"""The base user namespace's maps: which ids a user has to give to containers, and who may write them.
+"""Choosing the base user namespace's maps: which ids a user has to give to containers, and who may write them.
 
 An ordinary user has `0 <uid> 1` and the subordinate ranges one after the other from inside id 1 on (subuid(5)), the
 order in which podman puts them. Root has a private range, so that root of a container is nobody on the host. Whoever
@@ -11,6 +11,15 @@ from __future__ import annotations
 import os
 
 from jubako.errors import JubakoError
+from jubako.ids.base_ids import (
+    DIRECTLY,
+    SINGLE,
+    SINGLE_COST,
+    WITH_HELPERS,
+    BaseIds,
+    Loss,
+    setgroups_denied,
+)
 from jubako.ids.idmap import END_OF_IDS, IdMap, IdRange, read_id_map
 from jubako.ids.intervals import Intervals, count, intersect, show, subtract
 from jubako.ids.newidmap import (
@@ -34,10 +43,6 @@ from jubako.ids.subordinate import (
 )
 from jubako.record import record
 
-WITH_HELPERS = "newuidmap"  # written by newuidmap and newgidmap
-DIRECTLY = "direct"  # written by a privileged process
-SINGLE = "single"  # one id each, written by the owner after denying setgroups
-
 # Root's private range where /etc/subuid names none: 64 Mi ids (1024 containers of 65536) above what sssd gives to
 # directory users (to 2000200000) and below systemd's "foreign" range (0x7FFE0000); see systemd's UIDS-GIDS page.
 PRIVATE_SIZE = 0x04000000
@@ -46,18 +51,6 @@ PRIVATE_OWNERS = ("jubako", "containers")
 
 _CAP_SETGID = 6
 _CAP_SETUID = 7
-
-
-@record
-class Loss:
-    """What the base cannot have, for a warning: the cause, what it costs, and what would help."""
-
-    cause: str
-    cost: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.cause}: {self.cost}"
 
 
 @record
@@ -71,23 +64,6 @@ class Caller:
     gid_map: IdMap
     may_write: bool = False
     setgroups_denied: bool = False
-
-
-@record
-class BaseIds:
-    """The base's maps, and how they come to be written.
-
-    `caller_uid` and `caller_gid` are the caller's own ids in the namespace around the base, where the base's outside
-    ids count too. With `setgroups_deny` no process below the base can change its groups.
-    """
-
-    uids: IdMap
-    gids: IdMap
-    writer: str
-    caller_uid: int
-    caller_gid: int
-    setgroups_deny: bool = False
-    lost: tuple[Loss, ...] = ()
 
 
 def find_base() -> BaseIds:
@@ -104,7 +80,7 @@ def find_base() -> BaseIds:
         )
     obstacle, remedy = find_helper_obstacle()
     if obstacle:
-        return single_base(caller, Loss(obstacle, _SINGLE_COST, remedy))
+        return single_base(caller, Loss(obstacle, SINGLE_COST, remedy))
     uid_ranges = read_subordinate_uids(caller.name, caller.uid)
     gid_ranges = read_subordinate_gids(caller.name, caller.uid)
     return compute_user_base(caller, uid_ranges, gid_ranges)
@@ -121,7 +97,7 @@ def find_caller() -> Caller:
         uid_map=read_id_map("/proc/self/uid_map"),
         gid_map=read_id_map("/proc/self/gid_map"),
         may_write=bool(capabilities >> _CAP_SETUID & 1 and capabilities >> _CAP_SETGID & 1),
-        setgroups_denied=_setgroups_denied("/proc/self"),
+        setgroups_denied=setgroups_denied("/proc/self"),
     )
 
 
@@ -221,37 +197,17 @@ def write_base_maps(pid: int, base: BaseIds) -> None:
         write_id_maps(pid, base.uids, base.gids, base.setgroups_deny)
 
 
-def read_base(process: int | str, caller_uid: int, caller_gid: int) -> BaseIds:
-    """The base that the living process `process` (a pid, or its directory under /proc) is in.
-
-    It reads two small files and no configuration, so this is what a container's start does. `lost` is filled in
-    only as far as the maps show it.
-    """
-    directory = f"/proc/{process}" if isinstance(process, int) else process
-    uids, gids = read_id_map(f"{directory}/uid_map"), read_id_map(f"{directory}/gid_map")
-    denied = _setgroups_denied(directory)
-    single = uids.size == 1 and gids.size == 1
-    loss = Loss("the base user namespace has one user id and one group id", _SINGLE_COST, "run `jubako doctor`")
-    return BaseIds(uids, gids, SINGLE if single else "", caller_uid, caller_gid, denied, (loss,) if single else ())
-
-
-_SINGLE_COST = (
-    "only root exists in the container, as your own id; files of other owners cannot be made or kept, "
-    "and programs that change their user or groups (su, apt, many servers) fail"
-)
-
-
 def _no_ranges(caller: Caller, path: str) -> Loss:
     who = caller.name or str(caller.uid)
     start, size = suggest_range((*read_all_ranges(SUBUID)[0], *read_all_ranges(SUBGID)[0]))
     if not caller.name:
         line = f"{caller.uid}:{start}:{size}"
         remedy = f"as root: add the line {line} to {SUBUID} and {SUBGID}; then `jubako system shutdown`"
-        return Loss(f"no subordinate ids for {who} in {path}", _SINGLE_COST, remedy)
+        return Loss(f"no subordinate ids for {who} in {path}", SINGLE_COST, remedy)
     span = f"{start}-{start + size - 1}"
     return Loss(
         f"no subordinate ids for {who} in {path}",
-        _SINGLE_COST,
+        SINGLE_COST,
         f"as root: usermod --add-subuids {span} --add-subgids {span} {who}; then `jubako system shutdown`",
     )
 
@@ -301,7 +257,7 @@ def _inherited_base(caller: Caller) -> BaseIds:
     loss = Loss(
         f"the user namespace that jubako runs in has the uids {show(caller.uid_map.inside)} "
         f"and the gids {show(caller.gid_map.inside)} only",
-        _SINGLE_COST,
+        SINGLE_COST,
         "map more ids into it, or start jubako outside of it",
     )
     single = caller.uid_map.size == 1 or caller.gid_map.size == 1
@@ -340,14 +296,6 @@ def _refuse_unmapped(caller: Caller) -> None:
                 reason=f"it is not mapped in the user namespace that jubako runs in ({id_map})",
                 hint=f"write that namespace's {kind}_map first (unshare --map-current-user, newuidmap)",
             )
-
-
-def _setgroups_denied(directory: str) -> bool:
-    try:
-        with open(f"{directory}/setgroups", encoding="ascii") as file:
-            return file.read().strip() == "deny"
-    except OSError:
-        return False
 
 
 def _name_of(uid: int) -> str:

@@ -8,7 +8,7 @@ differ, the program (4.3, tried without root) is followed.
 from __future__ import annotations
 
 from jubako.errors import UsageError
-from jubako.ids.base import BaseIds
+from jubako.ids.base_ids import BaseIds
 from jubako.ids.idmap import END_OF_IDS, IdMap, IdRange
 from jubako.ids.intervals import pair, subtract, take
 from jubako.ids.modes import AUTO, CONTAINER, DEFAULT, HOST, KEEP_ID, NOMAP, PATH, Userns

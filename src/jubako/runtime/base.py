@@ -13,7 +13,7 @@ import fcntl
 import os
 
 from jubako.errors import JubakoError
-from jubako.ids.base import BaseIds, find_base, read_base, write_base_maps
+from jubako.ids.base_ids import BaseIds, read_base
 from jubako.linux import clone, mount
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import open_process, send_signal, start_time
@@ -125,6 +125,8 @@ def _read_record(paths: Paths) -> tuple[int, int] | None:
 
 
 def _make(paths: Paths) -> Base:
+    from jubako.ids.base import find_base, write_base_maps
+
     ids = find_base()
     ready_reader, ready_writer = os.pipe()
     go_reader, go_writer = os.pipe()

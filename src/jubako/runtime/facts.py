@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from jubako.ids.base import BaseIds
+from jubako.ids.base_ids import BaseIds
 from jubako.linux import caps
 from jubako.paths import Paths
 from jubako.plan.host import STANDARD_DEVICES, Host, HostTree

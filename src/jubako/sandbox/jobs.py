@@ -17,7 +17,7 @@ from jubako.engine.files import write_files
 from jubako.engine.options import RunOptions
 from jubako.engine.prepare import Prepared, prepare
 from jubako.errors import JubakoError, UsageError
-from jubako.ids.base import BaseIds
+from jubako.ids.base_ids import BaseIds
 from jubako.ids.modes import AUTO
 from jubako.image.resolve import resolve
 from jubako.linux import mount as mnt

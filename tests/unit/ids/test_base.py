@@ -9,22 +9,17 @@ import pytest
 
 from jubako.errors import JubakoError
 from jubako.ids.base import (
-    DIRECTLY,
     PRIVATE_SIZE,
     PRIVATE_STARTS,
-    SINGLE,
-    WITH_HELPERS,
-    BaseIds,
     Caller,
-    Loss,
     compute_root_base,
     compute_user_base,
     find_base,
     find_caller,
     find_private_range,
-    read_base,
     single_base,
 )
+from jubako.ids.base_ids import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds, Loss, read_base
 from jubako.ids.idmap import IdMap
 from jubako.ids.subordinate import SubordinateRange
 from jubako.record import replace

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jubako.errors import JubakoError, UsageError
-from jubako.ids.base import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds
+from jubako.ids.base_ids import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds
 from jubako.ids.idmap import IdMap, IdRange
 from jubako.ids.mapping import ContainerIds, container_ids
 from jubako.ids.modes import Userns, parse_userns

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from jubako.errors import JubakoError
-from jubako.ids.base import BaseIds, find_base, read_base, write_base_maps
+from jubako.ids.base import find_base, write_base_maps
+from jubako.ids.base_ids import BaseIds, read_base
 from jubako.ids.idmap import IdMap
 from jubako.ids.mapping import container_ids
 from jubako.ids.modes import parse_userns
