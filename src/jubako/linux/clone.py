@@ -38,6 +38,7 @@ PROC_NAMES = {"mount": "mnt", "network": "net"}
 """Where `/proc/PID/ns` spells a type otherwise than the OCI runtime-spec."""
 
 _SIGCHLD = 17
+_NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702
 
 
@@ -94,6 +95,16 @@ def parent_namespace(fd: int) -> int:
     import fcntl
 
     return fcntl.ioctl(fd, _NS_GET_PARENT)
+
+
+def owner_namespace(fd: int) -> int:
+    """A descriptor of the user namespace that owns the namespace `fd` (ioctl_ns(2), `NS_GET_USERNS`).
+
+    EPERM where that lies outside of the caller's own.
+    """
+    import fcntl
+
+    return fcntl.ioctl(fd, _NS_GET_USERNS)
 
 
 def namespace_names(flags: int) -> str:

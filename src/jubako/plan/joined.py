@@ -21,26 +21,19 @@ PARENT = "parent"
 
 
 def plan_joined(program: Process, kinds: tuple[str, ...], host: Host, extras: Extras, *, detached: bool) -> Plan:
-    """The plan that runs `program` in the namespaces `kinds`, whose descriptors are in the slots "ns:TYPE"."""
+    """The plan that runs `program` in the namespaces `kinds`, joined in this order, whose descriptors are in the slots
+    "ns:TYPE"."""
     steps = tuple(_steps(program, kinds, host, extras, detached))
     return Plan(steps, (*(f"ns:{kind}" for kind in kinds), *extras.streams))
 
 
-def _steps(
-    program: Process, kinds: tuple[str, ...], host: Host, extras: Extras, detached: bool
-) -> Iterator[Step]:
+def _steps(program: Process, kinds: tuple[str, ...], host: Host, extras: Extras, detached: bool) -> Iterator[Step]:
     yield joining.CloneJoiner(0)
     if extras.cgroup:
         yield joining.EnterCgroup(extras.cgroup)
     yield joining.HideJoiner()
-    if PARENT in kinds:
-        yield namespaces.JoinNamespace("user", f"ns:{PARENT}")
-    # The time namespace was made before the container's user namespace and belongs to the one around it.
-    first = ("time", "user") if host.privileged or PARENT in kinds else ("user", "time")
-    rest = tuple(kind for kind in kinds if kind not in (*first, "mount", PARENT))
-    for kind in (*first, *rest, "mount"):
-        if kind in kinds:
-            yield namespaces.JoinNamespace(kind, f"ns:{kind}")
+    for kind in kinds:
+        yield namespaces.JoinNamespace("user" if kind == PARENT else kind, f"ns:{kind}")
     yield joining.CloneJoined(0)
     if "user" in kinds:
         yield namespaces.TakeRootIds(keep_groups=host.setgroups_denied)

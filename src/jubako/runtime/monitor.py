@@ -92,6 +92,8 @@ class Monitor:
         listener = scm.listen(self.watch.directory, CONTROL)
         self._hold_namespaces()
         self.applier.wait_for_exec()
+        if not self.namespaces[1]:  # hidden while it was being made, since it joined another's PID namespace
+            self._hold_namespaces()
         slots = self.applier.slots
         self.started(slots["init_pid"], os.getpid())
         self._open_streams()
