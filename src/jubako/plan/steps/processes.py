@@ -23,6 +23,8 @@ class Clone(Step):
 
     def call(self) -> str:
         spaces = f"{clone.flag_names(self.flags)}|" if self.flags else ""
+        if self.flags & clone.CLONE_NEWTIME:  # clone(2) has no room for this flag
+            return f"clone3({{flags={spaces}CLONE_PIDFD, exit_signal=SIGCHLD}})"
         return f"clone({spaces}CLONE_PIDFD|SIGCHLD)"
 
 
