@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from jubako.linux import scm
+from jubako.linux.descriptors import close_all_but
 from jubako.plan.step import Slots, Step, step
 from jubako.plan.steps.program import FilterAndExec
 from jubako.record import replace
@@ -27,6 +28,9 @@ class TakeRequest(Step):
     produces = ("request", *STREAMS)
 
     def apply(self, slots: Slots) -> None:
+        # Nothing of the launcher's is held while waiting: its socket must close when it ends, and no call's streams leak.
+        kept = (value for value in slots.values.values() if isinstance(value, int) and value > 2)
+        close_all_but((0, 1, 2, *kept))
         link = scm.Socket(fileno=os.dup(slots["channel"]))
         try:
             request, descriptors = receive_request(link, len(STREAMS))
