@@ -68,8 +68,12 @@ def _copy_out(paths: Paths, container: store.Container, source: str, target: str
         directory, entry = _open_source(inside, source, options.follow_link)
         with open(writer, "wb") as stream:
             packer = Packer(stream, inside.to_container)
-            packer.pack(directory, entry, name)
-            packer.finish()
+            try:
+                packer.pack(directory, entry, name)
+                packer.finish()
+            except BaseException:
+                packer.abandon()
+                raise
         return {"skipped": packer.skipped}
 
     try:
@@ -137,8 +141,13 @@ def _copy_in(paths: Paths, container: store.Container, source: str, target: str,
             packer = Packer(out, _same)
             packer.pack(*opened, name)
             packer.finish()
-    except BrokenPipeError:
-        pass  # the child has failed, and says why
+    except BrokenPipeError:  # the child has failed, and says why
+        if packer is not None:
+            packer.abandon()
+    except BaseException:
+        if packer is not None:
+            packer.abandon()
+        raise
     finally:
         os.close(opened[0])
     return [*_skipped(child), *(packer.skipped if packer is not None else ())]
@@ -211,7 +220,7 @@ def _refuse_mounted(container: store.Container, target: str) -> None:
         return
     from jubako.engine.launch import read_request
 
-    path = posixpath.normpath("/" + target) + "/"
+    path = posixpath.normpath("/" + target.lstrip("/")) + "/"
     for each in read_request(container).spec.mounts:
         if each.type == "bind" and path.startswith(each.destination.rstrip("/") + "/"):
             raise JubakoError(

@@ -165,7 +165,15 @@ def parse_moment(text: str) -> int:
         raise UsageError(
             "read time", text, reason="not a time", hint="such as 2026-01-02T03:04:05Z, 1767323045 or 10m"
         ) from None
-    return int(moment.timestamp() * 1_000_000) * 1000
+    whole_seconds = int(moment.replace(microsecond=0).timestamp())
+    return whole_seconds * 1_000_000_000 + _fraction(text)  # datetime knows microseconds only
+
+
+def _fraction(text: str) -> int:
+    """The nanoseconds of a time's fraction of a second."""
+    digits = text.partition(".")[2]
+    digits = digits[: len(digits) - len(digits.lstrip("0123456789"))]
+    return int(digits.ljust(9, "0")[:9] or "0")
 
 
 def _span(text: str) -> float | None:

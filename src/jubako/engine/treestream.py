@@ -71,6 +71,10 @@ class Packer:
         """Write the end of the archive."""
         self.archive.close()
 
+    def abandon(self) -> None:
+        """Write no end: what was begun is not whole."""
+        self.archive.fileobj.closed = True  # type: ignore[attr-defined] # its finaliser would write one
+
     def _directory(self, fd: int, name: str) -> None:
         try:
             self.archive.addfile(self._member(name, os.fstat(fd), tarfile.DIRTYPE))

@@ -82,7 +82,7 @@ class Monitor:
         self.sources: dict[int, Source] = {}
         self.input: Input | None = None
         self.poller = select.poll()
-        self.namespaces: tuple[str, tuple[int, ...]] = ("", ())
+        self.namespaces: dict[str, int] = {}
 
     def run(self) -> int:
         """Supervise until the container's first process ends; the exit code as shells count it."""
@@ -92,8 +92,7 @@ class Monitor:
         listener = scm.listen(self.watch.directory, CONTROL)
         self._hold_namespaces()
         self.applier.wait_for_exec()
-        if not self.namespaces[1]:  # hidden while it was being made, since it joined another's PID namespace
-            self._hold_namespaces()
+        self._hold_namespaces()
         slots = self.applier.slots
         self.started(slots["init_pid"], os.getpid())
         self._open_streams()
@@ -125,16 +124,24 @@ class Monitor:
             leave_terminal()
 
     def _hold_namespaces(self) -> None:
-        """Keep the namespaces by descriptor: once PID 1 is hidden (--init), /proc does not give them any more."""
+        """Keep the namespaces by descriptor, before the exec and what is missing after it.
+
+        A process that hides before its exec is closed to /proc for that time, and with --init PID 1 for good: then its
+        child, the program, has the same ones. The cgroup namespace is made late, so it is asked for twice.
+        """
         pid = self.applier.slots["init_pid"]
-        kinds, descriptors = [], []
         for kind in FLAGS:
-            try:
-                descriptors.append(open_namespace(pid, kind))
-            except (FileNotFoundError, PermissionError):
+            if kind in self.namespaces and kind != "cgroup":
                 continue
-            kinds.append(kind)
-        self.namespaces = (",".join(kinds), tuple(descriptors))
+            for holder in (pid, *_children(pid)):
+                try:
+                    fd = open_namespace(holder, kind)
+                except OSError:
+                    continue
+                if kind in self.namespaces:
+                    os.close(self.namespaces[kind])
+                self.namespaces[kind] = fd
+                break
 
     def _open_streams(self) -> None:
         log = LogFile(self.watch.log, self.watch.log_limit).write if self.watch.log else None
@@ -260,7 +267,7 @@ class Monitor:
 
     def _answer(self, client: scm.Socket, message: Message) -> None:
         if isinstance(message, GiveNamespaces):
-            kinds, descriptors = self.namespaces
+            kinds, descriptors = ",".join(self.namespaces), tuple(self.namespaces.values())
             send(client, Namespaces(kinds), (*descriptors, self.applier.slots["init_pidfd"]))
         elif isinstance(message, Attach):
             self._attach(client, message.stdin != 0)
@@ -364,6 +371,14 @@ class Monitor:
                     send(client, message)
                 except OSError:
                     continue
+
+
+def _children(pid: int) -> tuple[int, ...]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return tuple(int(child) for child in file.read(4096).split())
+    except OSError:  # it has ended, or this kernel does not tell
+        return ()
 
 
 def _stand_back() -> None:
