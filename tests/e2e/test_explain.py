@@ -17,7 +17,7 @@ from world.traces import Directories
 # What strace and explain name alike; unmask=ALL, since masks skip what this machine's /proc has not.
 TRACED = (
     "setns,unshare,clone,clone3,sethostname,mount,pivot_root,umount2,open_tree,move_mount,mount_setattr,keyctl,capset,seccomp,"
-    "execve"
+    "execve,execveat"
 )
 REQUESTS = {
     "host": ("--tmpfs", "/scratch", "-w", "/scratch", "host", "/bin/true"),
@@ -64,7 +64,7 @@ def calls_expected(told: dict) -> list[str]:
 
 def calls_seen(trace: Path, first: str) -> list[str]:
     """The names of the calls that strace saw, from the first `first` on; calls that only ask or try are left out."""
-    lines = [line for line in trace.read_text().splitlines() if "execve(NULL" not in line and "_GET_" not in line]
+    lines = [line for line in trace.read_text().splitlines() if not re.search(r"execve\(NULL|execveat\(-1|_GET_", line)]
     seen = re.findall(r"^\d+ +(\w+)\(", "\n".join(lines), re.M)
     seen = ["clone" if name == "clone3" else name for name in seen]
     return seen[seen.index(first) :]

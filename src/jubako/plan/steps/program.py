@@ -102,20 +102,29 @@ class FilterAndExec(Step):
         raise program_error(self.arguments[0], number)
 
     def call(self) -> str:
-        arguments = ", ".join(map(quote, self.arguments))
         name = self.arguments[0]
         path = quote(name if "/" in name else "…/" + name)
-        flags = f"{self.filter_flags:#x}" if self.filter_flags else "0"
-        loading = f"seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {{{len(self.filter) // 8} instructions}}); "
-        return f"{loading if self.filter else ''}execve({path}, [{arguments}], {{{len(self.environment)} variables}})"
+        vectors = f"[{', '.join(map(quote, self.arguments))}], {{{len(self._variables())} variables}}"
+        calls = [f"execve({path}, {vectors})"]
+        if self.guard_interpreter:
+            calls = [f'execveat(fd, "", {vectors}, AT_EMPTY_PATH)']
+        if self.filter:
+            flags = f"{self.filter_flags:#x}" if self.filter_flags else "0"
+            calls.insert(0, f"seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {{{len(self.filter) // 8} instructions}})")
+        if self.guard_interpreter:
+            calls.insert(0, f"openat2({path}, O_PATH, RESOLVE_NO_MAGICLINKS)")
+        return "; ".join(calls)
 
     def purpose(self) -> str:
         filtered = "The system call filter and the program, back to back: between the two nothing else runs"
         if not self.filter:
             filtered = "The program takes this process's place; there is no system call filter"
-        names = " ".join(entry.partition("=")[0] for entry in self.environment)
         found = "" if "/" in self.arguments[0] else "; it is searched along PATH, in the container"
-        return f"{filtered}{found}. Its variables: {names or 'none'}"
+        return f"{filtered}{found}. Its variables: {' '.join(self._variables())}"
+
+    def _variables(self) -> list[str]:
+        names = [entry.partition("=")[0] for entry in self.environment]
+        return names if "HOME" in names else [*names, "HOME"]
 
     def operation(self) -> str:
         return "execute"
