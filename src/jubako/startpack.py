@@ -3,7 +3,8 @@
 Finding, opening and reading eighty small files costs a start more than all that it then does before the container is
 there; one file costs a third of that. The first run without a valid pack writes one, the others read it. It is a cache:
 a module that is not in it is imported as ever, and so is everything when the file is missing, damaged or of another
-interpreter, or when a source has another time or size than it says (what Python asks of its own .pyc files).
+interpreter, or when a source has another time or size than it says (what Python asks of its own .pyc files). Line
+numbers are left out, a fifth of it all: who looks for a fault (`JUBAKO_DEBUG`, `--debug`) starts without the pack.
 
 Code is loaded, so the file and its directory must be this user's, and nobody else may write them.
 """
@@ -55,7 +56,8 @@ class _Loader(SourceFileLoader):
 
 def start() -> NoReturn:
     """The installed program, with the pack; without one it is made when the command is done."""
-    pack = find_pack()
+    debug = bool(os.environ.get("JUBAKO_DEBUG")) or "--debug" in sys.argv[1:5]
+    pack = "" if debug else find_pack()
     used = not pack or use(pack)
     from jubako.cli.main import entry
 
@@ -116,13 +118,21 @@ def keep(pack: str) -> None:
         return
 
 
-def _module(name: str) -> tuple[str, str, int, int, CodeType | None]:
+def _module(name: str) -> tuple[str, str, int, int, CodeType]:
     """A module as the pack has it: its name, its file below the package, that file's time and size, its code."""
     file = "/".join(name.split(".")[1:])
     file = file + "/__init__.py" if os.path.isdir(f"{_PACKAGE}/{file}") else file + ".py"
     status = os.stat(f"{_PACKAGE}/{file}")
     code = SourceFileLoader(name, f"{_PACKAGE}/{file}").get_code(name)
-    return name, file, status.st_mtime_ns, status.st_size, code
+    if code is None:
+        raise ImportError(name)
+    return name, file, status.st_mtime_ns, status.st_size, _without_lines(code)
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    kind = type(code)
+    constants = tuple(_without_lines(value) if isinstance(value, kind) else value for value in code.co_consts)
+    return code.replace(co_consts=constants, co_linetable=b"")
 
 
 def _read(path: str) -> bytes:

@@ -146,7 +146,7 @@ def seccomp_choice(host: Host) -> dict[str, Any]:
     """Which filter containers get, and what compiles those of one's own."""
     there = host.attempt("system_call", "seccomp")
     library = host.attempt("libseccomp", "libseccomp.so.2")
-    from jubako.plan.seccomp import shipped_path
+    from jubako.plan.shipped_filters import shipped_path
 
     path = shipped_path(host.machine, "")
     compiled = os.path.exists(path)

@@ -47,6 +47,8 @@ class Start:
     output: bool = True
     detach_keys: str = "ctrl-p,ctrl-q"
     sig_proxy: bool = True
+    meanwhile: Callable[[], None] | None = None
+    """Called while the supervisor makes the container: what need not be done before the lock is let go."""
     started: Callable[[], None] | None = None
     """Called once the program runs: until then whoever starts it holds the container's lock."""
 
@@ -162,6 +164,12 @@ class _Launch:
         applier = Applier(prepared.plan, self.slots, afterlife=lambda applier: self._supervise(applier, watch))
         applier.run()
         self._close_theirs()
+        if self.start.meanwhile is not None:
+            try:
+                self.start.meanwhile()
+            except BaseException:
+                applier.end_children()
+                raise
         return self._watch(applier, streams.relayed())
 
     def _make_group(self, parent: str) -> None:
@@ -341,7 +349,8 @@ def container_namespaces(paths: Paths, container: store.Container) -> dict[str, 
         link.close()
     if not isinstance(message, Namespaces):
         raise not_running(container.name)
-    return dict(zip((*message.kinds.split(","), "pidfd"), descriptors, strict=True))
+    kinds = message.kinds.split(",") if message.kinds else []
+    return dict(zip((*kinds, "pidfd"), descriptors, strict=True))
 
 
 def connect(paths: Paths, container: store.Container) -> scm.Socket:
@@ -366,5 +375,3 @@ def _with_namespace(spec: Spec, kind: str, path: str) -> Spec:
         replace(namespace, path=path) if namespace.type == kind else namespace for namespace in spec.linux.namespaces
     )
     return replace(spec, linux=replace(spec.linux, namespaces=namespaces))
-
-

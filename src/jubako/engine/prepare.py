@@ -17,6 +17,7 @@ from jubako.ids.modes import CONTAINER, PATH
 from jubako.paths import Paths
 from jubako.plan.container import Extras, plan_container
 from jubako.plan.host import Host, RootSource
+from jubako.plan.shipped_filters import CompiledFilter, shipped_filter
 from jubako.plan.step import Plan
 from jubako.record import record, replace
 from jubako.runtime.facts import gather_host
@@ -117,11 +118,14 @@ def layer_directories(spec: Spec, directory: str) -> tuple[str, ...]:
 
 def compile_filter(paths: Paths, spec: Spec, extras: ContainerExtras, *, cached: bool = True) -> CompiledFilter:
     """The system call filter of the request: none, the default one, or a profile of the user's."""
+    sets = spec.process.capabilities
+    bounding = sets.bounding if sets is not None else ()
+    found = shipped_filter(os.uname().machine, bounding) if extras.seccomp == "default" else None
+    if found is not None:
+        return found
     from jubako.plan.seccomp import filter_for
 
-    sets = spec.process.capabilities
-    cache = paths.cache + "/seccomp" if cached else ""
-    return filter_for(extras.seccomp, sets.bounding if sets is not None else (), cache)
+    return filter_for(extras.seccomp, bounding, paths.cache + "/seccomp" if cached else "")
 
 
 def choose_root(
@@ -238,15 +242,9 @@ def _with_ids(spec: Spec, ids: ContainerIds, base: BaseIds, host: Host) -> Spec:
         spec,
         mounts=mounts,
         process=process,
-        linux=replace(
-            spec.linux, namespaces=namespaces, uid_mappings=_mappings(uids), gid_mappings=_mappings(gids)
-        ),
+        linux=replace(spec.linux, namespaces=namespaces, uid_mappings=_mappings(uids), gid_mappings=_mappings(gids)),
     )
 
 
 def _mappings(id_map: IdMap) -> tuple[IdMapping, ...]:
     return tuple(IdMapping(entry.inside, entry.outside, entry.size) for entry in id_map.entries)
-
-
-if TYPE_CHECKING:
-    from jubako.plan.seccomp import CompiledFilter

@@ -18,7 +18,6 @@ from jubako.paths import Paths, find_paths, make_run_directories
 from jubako.record import record
 from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED
-from jubako.spec import dump as dump_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +41,9 @@ class Made:
 def run_container(options: RunOptions, paths: Paths | None = None) -> int:
     """`jubako run`: the exit code for the shell."""
     paths = paths or find_paths()
-    made = make_container(paths, options)
+    # What is removed at its end anyway is described while the supervisor is at work; until it runs its lock is held.
+    late = options.rm and not options.detach
+    made = make_container(paths, options, describe=not late)
     begun: list[bool] = []
 
     def started() -> None:
@@ -54,6 +55,7 @@ def run_container(options: RunOptions, paths: Paths | None = None) -> int:
         interactive=options.interactive,
         detach_keys=options.detach_keys,
         sig_proxy=options.sig_proxy,
+        meanwhile=(lambda: write_documents(made)) if late else None,
         started=started,
     )
     try:
@@ -80,8 +82,9 @@ def create_container(options: RunOptions, paths: Paths | None = None) -> str:
     return made.container.id
 
 
-def make_container(paths: Paths, options: RunOptions) -> Made:
-    """Make the container's directory, name and documents. What fails leaves nothing behind."""
+def make_container(paths: Paths, options: RunOptions, *, describe: bool = True) -> Made:
+    """Make the container's directory and name, and its documents (or leave those to `write_documents`). What fails
+    leaves nothing behind."""
     make_run_directories(paths)
     basis = open_basis(paths)
     identifier = store.new_id()
@@ -96,7 +99,7 @@ def make_container(paths: Paths, options: RunOptions) -> Made:
         replace_container(paths, options.name)
     name, lock = store.new_container(paths, identifier, options.name)
     directory = store.container_directory(paths, identifier)
-    document = describe(identifier, name, options, request, image)
+    document = _describe(identifier, name, options, request, image)
     me = os.getpid()
     state = store.State(
         store.CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id(), created=time.time_ns()
@@ -106,16 +109,25 @@ def make_container(paths: Paths, options: RunOptions) -> Made:
         _write_id_file(options, identifier)
         if request.extras.userns.mode == "auto":
             document["ids"] = _allocate(paths, basis, request, container, image)
-        store.write_document(directory + "/config.json", dump_spec.dump(request.spec))
-        store.write_document(directory + "/container.json", document)
+        made = Made(container, request, image, basis, lock)
+        if describe:
+            write_documents(made)
+        return made
     except BaseException:
         remove_directories(paths, container, inside=False)
         lock.release()
         raise
-    return Made(container, request, image, basis, lock)
 
 
-def describe(identifier: str, name: str, options: RunOptions, request: Request, image: Image | None) -> dict[str, Any]:
+def write_documents(made: Made) -> None:
+    """`config.json` and `container.json`, in this order: the second says that the container is whole."""
+    from jubako.spec import dump
+
+    store.write_document(made.container.directory + "/config.json", dump.dump(made.request.spec))
+    store.write_document(made.container.directory + "/container.json", made.container.document)
+
+
+def _describe(identifier: str, name: str, options: RunOptions, request: Request, image: Image | None) -> dict[str, Any]:
     """`container.json`: all that a later command needs and config.json does not say."""
     return {
         "id": identifier,

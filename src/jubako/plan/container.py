@@ -12,10 +12,8 @@ from jubako.plan.namespaces import (
     plan_processes,
 )
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import identity, joining, mounts, process, resident, rootfs, terminal
+from jubako.plan.steps import identity, mounts, process, rootfs, terminal
 from jubako.plan.steps import program as program_steps
-from jubako.plan.steps.cgroups import JoinCgroup
-from jubako.plan.steps.idmapped import CloneIdMapped
 from jubako.plan.steps.namespaces import UnshareMounts
 from jubako.record import record
 from jubako.spec.types import Process, Spec
@@ -84,6 +82,8 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
             yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
     yield from plan_init(spec, spaces, host, place_in_cgroup=in_cgroup)
     if in_cgroup:
+        from jubako.plan.steps.cgroups import JoinCgroup
+
         yield JoinCgroup(extras.cgroup)
     if host.privileged and spaces.nested:
         yield from _plan_id_mapped(spec, extras.root)
@@ -91,6 +91,8 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
 
 def _plan_id_mapped(spec: Spec, source: RootSource) -> Iterator[Step]:
     """Only the host's root may make id-mapped copies of its mounts; the container's own process attaches them."""
+    from jubako.plan.steps.idmapped import CloneIdMapped
+
     if source.kind == "tree":
         yield CloneIdMapped(source.path, "rootfs", required=True)
     elif source.foreign_lower:
@@ -150,9 +152,7 @@ def _copied_mounts(spec: Spec, spaces: NamespaceSet, host: Host) -> tuple[int, .
 
 def maps_caller(spec: Spec) -> bool:
     """Whether the caller's own ids (0 in the base) are among the container's: then its root may walk where they may."""
-    return all(
-        any(m.host_id == 0 for m in mappings) for mappings in (spec.linux.uid_mappings, spec.linux.gid_mappings)
-    )
+    return all(any(m.host_id == 0 for m in mappings) for mappings in (spec.linux.uid_mappings, spec.linux.gid_mappings))
 
 
 def _caller_paths(spec: Spec, host: Host, root: RootSource) -> tuple[str, ...]:
@@ -220,9 +220,7 @@ def plan_program(
         yield process.SetRlimit(limit.type, limit.soft, limit.hard)
     user = program.user
     named = user.username or (f"{user.uid}:{user.gid}" if user.uid or user.gid else "0")
-    yield identity.ResolveUser(
-        named, (*extras.groups, *(str(gid) for gid in user.additional_gids))
-    )
+    yield identity.ResolveUser(named, (*extras.groups, *(str(gid) for gid in user.additional_gids)))
     yield program_steps.CloseDescriptors(3 + extras.preserve_fds)
     yield program_steps.EnterDirectory(program.cwd or "/", create_directory)
     if read_only:
@@ -230,10 +228,14 @@ def plan_program(
     yield terminal.OwnStreams()
     if not joined:
         yield process.HideProcess()
+    if tied:
+        from jubako.plan.steps.joining import DieWithParent
     if extras.init:
+        from jubako.plan.steps.resident import BecomeInit
+
         if tied:
-            yield joining.DieWithParent()
-        yield resident.BecomeInit()
+            yield DieWithParent()
+        yield BecomeInit()
     sets = program.capabilities
     late = bool(extras.filter) and not program.no_new_privileges
     if sets is not None:
@@ -248,7 +250,7 @@ def plan_program(
     if program.no_new_privileges:
         yield identity.SetNoNewPrivileges()
     if tied:
-        yield joining.DieWithParent()
+        yield DieWithParent()
     yield program_steps.FilterAndExec(
         program.args,
         program.env,

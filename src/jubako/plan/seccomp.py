@@ -1,4 +1,4 @@
-"""From a profile to the BPF that the kernel runs: the shipped default filters, and what libseccomp compiles.
+"""From a profile to the BPF that the kernel runs, where the shipped default filters do not do.
 
 The default filter of a container is one file read: the package ships it compiled, for each architecture, with and
 without CAP_SYS_CHROOT, the only capability of the default set that the profile asks about. Everything else is
@@ -13,7 +13,17 @@ import sys
 
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import seccomp as kernel
-from jubako.record import record, replace
+from jubako.plan.shipped_filters import (
+    DEFAULT_PROFILE,
+    GATES,
+    SHIPPED_GATES,
+    SHIPPED_MACHINES,
+    CompiledFilter,
+    read_shipped,
+    shipped_filter,
+    variant_for,
+)
+from jubako.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,20 +32,6 @@ if TYPE_CHECKING:
     from jubako.linux.bpf import Instruction
     from jubako.spec.seccomp_profile import Filter, Guard
     from jubako.spec.types import Seccomp, SeccompArg
-
-_DATA = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/data/seccomp"
-DEFAULT_PROFILE = f"{_DATA}/default.json"
-
-# The capabilities that the default profile asks about; a test compares this with the profile.
-GATES = frozenset(
-    f"CAP_{name}"
-    for name in (
-        "AUDIT_WRITE", "BPF", "DAC_READ_SEARCH", "NET_RAW", "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT",
-        "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_TIME", "SYS_TTY_CONFIG",
-    )
-)  # fmt: skip
-SHIPPED_MACHINES = ("x86_64", "aarch64")
-SHIPPED_GATES = {"": frozenset({"CAP_SYS_CHROOT"}), "-strict": frozenset[str]()}
 
 LIBRARY_HINT = (
     "install libseccomp: apt install libseccomp2 | dnf install libseccomp | pacman -S libseccomp | apk add libseccomp"
@@ -68,15 +64,6 @@ _FLAGS = {
 }
 
 
-@record
-class CompiledFilter:
-    """A program to load with `flags`; `warning`, when not empty, says how it is stricter than what was asked."""
-
-    program: bytes
-    flags: int = 0
-    warning: str = ""
-
-
 def filter_for(profile: str, capabilities: Collection[str], cache_directory: str) -> CompiledFilter:
     """The filter for `--security-opt seccomp=`: "default" (or docker's "builtin"), "unconfined", or a profile's file
     in docker's or OCI's form, on this machine and for a container with this bounding set."""
@@ -99,10 +86,11 @@ def default_filter(machine: str, capabilities: Collection[str], cache_directory:
     filter that is stricter is taken, never a weaker one, and the warning names what stays refused. `JubakoError` for
     a machine without shipped filter and without libseccomp.
     """
+    found = shipped_filter(machine, capabilities)
+    if found is not None:
+        return found
     gates = GATES.intersection(capabilities)
-    shipped = "" if "CAP_SYS_CHROOT" in gates else "-strict"
-    if gates == SHIPPED_GATES[shipped] and machine in SHIPPED_MACHINES:
-        return CompiledFilter(_shipped(machine, shipped))
+    shipped = variant_for(gates)
     from jubako.linux import libseccomp
     from jubako.spec.seccomp_profile import read_profile
 
@@ -118,7 +106,7 @@ def default_filter(machine: str, capabilities: Collection[str], cache_directory:
             "libseccomp is not installed: the stricter seccomp filter holds, which refuses system calls "
             f"that {lost} would allow ({LIBRARY_HINT})"
         )
-        return CompiledFilter(_shipped(machine, shipped), 0, warning)
+        return CompiledFilter(read_shipped(machine, shipped), 0, warning)
     resolved = read_profile(DEFAULT_PROFILE, gates, machine, "5.10")
     return CompiledFilter(compiled_filter(resolved, cache_directory))
 
@@ -233,16 +221,6 @@ def action_code(name: str, errno_ret: int | None) -> int:
     if name in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
         code |= (_EPERM if errno_ret is None else errno_ret) & 0xFFFF
     return code
-
-
-def _shipped(machine: str, variant: str) -> bytes:
-    with open(shipped_path(machine, variant), "rb", 0) as file:
-        return file.read()
-
-
-def shipped_path(machine: str, variant: str) -> str:
-    """Where the package keeps a compiled default filter; `variant` is a key of `SHIPPED_GATES`."""
-    return f"{_DATA}/{machine}{variant}.bpf"
 
 
 def compile_shipped(machine: str, variant: str) -> bytes:

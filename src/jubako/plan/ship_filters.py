@@ -10,7 +10,8 @@ import os
 
 from jubako.errors import JubakoError
 from jubako.linux import libseccomp
-from jubako.plan.seccomp import SHIPPED_GATES, SHIPPED_MACHINES, compile_shipped, shipped_path
+from jubako.plan.seccomp import compile_shipped
+from jubako.plan.shipped_filters import SHIPPED_GATES, SHIPPED_MACHINES, shipped_path
 
 MADE_WITH = (2, 6, 0)
 

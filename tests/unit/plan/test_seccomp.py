@@ -17,8 +17,9 @@ from jubako.errors import JubakoError, UsageError
 from jubako.linux import libseccomp
 from jubako.plan import filter_tree, seccomp
 from jubako.plan.capabilities import DEFAULT, bounding_set
-from jubako.plan.seccomp import GATES, compile_filter, compiled_filter, custom_filter, default_filter, filter_for
+from jubako.plan.seccomp import compile_filter, compiled_filter, custom_filter, default_filter, filter_for
 from jubako.plan.ship_filters import MADE_WITH
+from jubako.plan.shipped_filters import DEFAULT_PROFILE, GATES, SHIPPED_GATES, SHIPPED_MACHINES, shipped_path
 from jubako.spec.seccomp_profile import Filter, gate_capabilities, resolve_profile
 from jubako.spec.types import Seccomp, SeccompArg, SeccompRule
 from world.bpf import ALLOW, ARCHITECTURES, ERRNO, Machine
@@ -221,16 +222,16 @@ def test_every_capability_only_ever_opens(tmp_path: Path) -> None:
 
 
 def test_the_capabilities_that_the_profile_asks_about_are_known_without_reading_it() -> None:
-    document = json.loads(Path(seccomp.DEFAULT_PROFILE).read_text())
+    document = json.loads(Path(DEFAULT_PROFILE).read_text())
     assert gate_capabilities(document) == GATES
     assert GATES.intersection(DEFAULT) == {"CAP_SYS_CHROOT"}
 
 
 @needs_library
-@pytest.mark.parametrize("machine", seccomp.SHIPPED_MACHINES)
-@pytest.mark.parametrize("variant", seccomp.SHIPPED_GATES)
+@pytest.mark.parametrize("machine", SHIPPED_MACHINES)
+@pytest.mark.parametrize("variant", SHIPPED_GATES)
 def test_the_shipped_filters_are_what_libseccomp_makes_of_the_profile(machine: str, variant: str) -> None:
-    shipped = Path(seccomp.shipped_path(machine, variant)).read_bytes()
+    shipped = Path(shipped_path(machine, variant)).read_bytes()
     anew = seccomp.compile_shipped(machine, variant)
     one, other = Machine(shipped), Machine(anew)
     numbers = sorted(set(one.boundaries() + other.boundaries()))
