@@ -35,17 +35,14 @@ COMMAND = Command(
 
 
 def run(values: Values) -> int:
+    from jubako.engine.processes import list_processes, process_table
     from jubako.paths import find_paths
 
     container = find(values.container)
     if values.options:
-        from jubako.engine.processes import process_table
-
         for line in process_table(find_paths(), container, values.options):
             print(printable(line))
         return 0
-    from jubako.engine.top import list_processes
-
     rows = [
         {
             "UID": process.uid,

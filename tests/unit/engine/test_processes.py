@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from jubako.engine.top import Process, _read_processes
+from jubako.engine.processes import Process, _read_processes
 
 
 def processes_below(pid: int, namespace: int = 0) -> list[Process]:
