@@ -83,7 +83,7 @@ def _behind_command(before: list[str], current: str) -> Answer:
         words = rest[len(rest) - count :] if count else []
         return answer([*words, current])
     if argument.completes == "image" and argument.count in (ANY, SOME):  # IMAGE, then the program's own words
-        if place > 0 or "--rootfs" in " ".join(rest):
+        if place > 0 or any(word.partition("=")[0] == "--rootfs" for word in rest):
             return Answer(also=FILES)
         return _values("image", (), current)
     return _values(argument.completes, argument.choices, current)

@@ -13,18 +13,6 @@ CONTAINER = Argument("CONTAINER", "container", completes="container")
 CONTAINERS = Argument("CONTAINER", "containers", SOME, completes="container")
 ANY_CONTAINERS = Argument("CONTAINER", "containers", ANY, completes="container")
 
-DETACH_KEYS_FLAG = Flag(
-    ("--detach-keys",),
-    "the keys that leave a container with a terminal alone, empty for none",
-    metavar="KEYS",
-    default="ctrl-p,ctrl-q",
-)
-SIG_PROXY_FLAG = Flag(
-    ("--sig-proxy",),
-    "pass the signals that jubako gets on to the program (on by default)",
-    SWITCH,
-    default=True,
-)
 SIGNAL_FLAG = Flag(("-s", "--signal"), "send this signal, by name or number", metavar="SIGNAL", completes="signal")
 TIME_FLAG = Flag(
     ("-t", "--time", "--timeout"),

@@ -58,8 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     debug, name = bool(os.environ.get("JUBAKO_DEBUG")), ""
     try:
         _accept_odd_bytes()
-        debug, name, rest = _read_global_flags(words, debug)
-        code = _dispatch(name, rest)
+        debug, words = _read_global_flags(words, debug)
+        name, words = _find(words)
+        code = _dispatch(name, words)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -69,9 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         _let_go_of_output()
         return _EXIT_BROKEN_PIPE
     except JubakoError as error:
-        return _report(str(error), error, debug or "--debug" in words[:4], error.exit_code)
+        return _report(str(error), error, debug, error.exit_code)
     except OSError as error:
-        _let_go_of_output()
         told = JubakoError.from_os_error(name or "jubako", os.fsdecode(error.filename or ""), error)
         return _report(str(told), error, debug, EXIT_FAILED)
     except Exception as error:  # the border: whatever a bug raises becomes one clear line
@@ -87,8 +87,8 @@ def load(name: str) -> CommandModule:
     return loaded
 
 
-def _read_global_flags(words: list[str], debug: bool) -> tuple[bool, str, list[str]]:
-    """Act on the flags before the command; return whether to debug, the command's name and its words."""
+def _read_global_flags(words: list[str], debug: bool) -> tuple[bool, list[str]]:
+    """Act on the flags before the command; return whether to debug, and the words from the command on."""
     if words and words[0][:1] == "-":
         values = parse(_GLOBAL, words)
         debug = debug or values.debug
@@ -97,13 +97,11 @@ def _read_global_flags(words: list[str], debug: bool) -> tuple[bool, str, list[s
         if values.run_root:
             os.environ["JUBAKO_RUN"] = os.path.abspath(values.run_root)
         if values.version:
-            return debug, "version", []
+            return debug, ["version"]
         if values.help:
-            return debug, "help", []
+            return debug, ["help"]
         words = list(values.words)
-    if not words:
-        return debug, "help", []
-    return debug, *_find(words)
+    return debug, words or ["help"]
 
 
 def _find(words: list[str]) -> tuple[str, list[str]]:
@@ -154,13 +152,17 @@ def printable(text: str) -> str:
 
 
 def _report(text: str, error: BaseException, debug: bool, code: int) -> int:
+    """Print the error, behind what was printed before, and return the exit code."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        _let_go_of_output()
     try:
         if debug:
             import traceback
 
             traceback.print_exception(error)
-        if sys.stdout is not None:
-            sys.stdout.flush()
         sys.stderr.write(f"jubako: {printable(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):

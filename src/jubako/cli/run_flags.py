@@ -344,16 +344,21 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     Flag(("--best-effort",), "go on where the host cannot keep a limit, and say so", SWITCH, group=RESOURCES),
 )
 
+DETACH_KEYS_FLAG = Flag(
+    ("--detach-keys",),
+    "the keys that leave a container with a terminal alone, empty for none",
+    metavar="KEYS",
+    default="ctrl-p,ctrl-q",
+)
+SIG_PROXY_FLAG = Flag(
+    ("--sig-proxy",), "pass the signals that jubako gets on to the program (on by default)", SWITCH, default=True
+)
+
 RUN_FLAGS: tuple[Flag, ...] = (
     Flag(("-d", "--detach"), "leave it running in the background and print its id", SWITCH),
     Flag(("-a", "--attach"), "connect only these streams", LIST, metavar="stdin|stdout|stderr"),
-    Flag(
-        ("--detach-keys",),
-        "the keys that leave a container with a terminal alone, empty for none",
-        metavar="KEYS",
-        default="ctrl-p,ctrl-q",
-    ),
-    Flag(("--sig-proxy",), "pass the signals that jubako gets on to the program (on by default)", SWITCH, default=True),
+    DETACH_KEYS_FLAG,
+    SIG_PROXY_FLAG,
     *CONTAINER_FLAGS,
 )
 

@@ -77,7 +77,6 @@ def test_an_error_is_printed_once_with_its_exit_code(monkeypatch, capsys):
 
 def test_a_system_error_names_its_errno(monkeypatch, capsys):
     failing(monkeypatch, OSError(28, "No space left on device", "/data/x"))
-    monkeypatch.setattr(main, "_let_go_of_output", lambda: None)
     assert main.main(["version"]) == 125
     assert capsys.readouterr().err == "jubako: version /data/x: No space left on device (ENOSPC)\n"
 
@@ -95,6 +94,29 @@ def test_a_bug_is_one_clear_line_without_a_traceback(monkeypatch, capsys):
     assert error.startswith("jubako: KeyError: 'lost'\n  hint: ")
     assert "--debug" in error
     assert "Traceback" not in error
+
+
+def test_what_was_printed_before_an_error_is_not_lost():
+    program_text = (
+        "import sys\n"
+        "from jubako.cli import main\n"
+        "from jubako.cli.commands import version\n"
+        "def run(values):\n"
+        "    print('before')\n"
+        "    raise OSError(5, 'Input/output error', '/x')\n"
+        "version.run = run\n"
+        "sys.exit(main.main(['version']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program_text], env={"PYTHONPATH": SOURCE}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (125, "before\n")
+    assert ended.stderr == "jubako: version /x: Input/output error (EIO)\n"
+
+
+def test_debug_shows_the_traceback_of_an_error_in_the_command_line_too(capsys):
+    assert main.main(["--debug", "verison"]) == 125
+    assert capsys.readouterr().err.startswith("Traceback")
 
 
 def test_debug_shows_the_traceback_before_the_error(monkeypatch, capsys):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from jubako.cli.container_flags import CONTAINER, DETACH_KEYS_FLAG, SIG_PROXY_FLAG, find
+from jubako.cli.container_flags import CONTAINER, find
 from jubako.cli.flags import SWITCH, Command, Flag, Values
+from jubako.cli.run_flags import DETACH_KEYS_FLAG, SIG_PROXY_FLAG
 
 COMMAND = Command(
     "attach",

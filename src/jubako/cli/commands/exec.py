@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jubako.cli.container_flags import DETACH_KEYS_FLAG
 from jubako.cli.flags import ANY, LIST, NUMBER, SWITCH, Argument, Command, Flag, Values, field_of
+from jubako.cli.run_flags import DETACH_KEYS_FLAG
 from jubako.errors import UsageError
 
 TYPE_CHECKING = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jubako.cli.container_flags import ALL_FLAG, ANY_CONTAINERS, DETACH_KEYS_FLAG, SIG_PROXY_FLAG, chosen, find
+from jubako.cli.container_flags import ALL_FLAG, ANY_CONTAINERS, chosen, find
 from jubako.cli.flags import SWITCH, Command, Flag, Values
 from jubako.cli.output import do_each
+from jubako.cli.run_flags import DETACH_KEYS_FLAG, SIG_PROXY_FLAG
 from jubako.errors import UsageError
 from jubako.record import replace
 
