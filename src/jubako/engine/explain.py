@@ -37,7 +37,7 @@ RUNNING, MISSING, NONE = "running", "missing", "none"
 
 ACTORS = {
     RUNTIME: "jubako, the process that was started",
-    SUPERVISOR: "the supervisor, PID 1 of an outer PID namespace",
+    SUPERVISOR: "the supervisor, which waits for the container",
     INIT: "the container's first process",
     "joiner": "the process that joins the container",
     "joined": "its child, which is in the container and becomes the program",
@@ -298,6 +298,8 @@ def _files(paths: Paths, options: RunOptions, request: Request, prepared: Prepar
         made += [path for path in (prepared.root.upper, prepared.root.work, prepared.root.path) if path]
     if made:
         calls = [f"mkdir({quote(path)}, 0755)" for path in made]
+        if prepared.root.kind == "copy":
+            calls += [f"copy all of {path} into it" for path in reversed(prepared.root.lower)]
         steps.append(_taken(RUNTIME, "The container's own layer, where its changes go", *calls))
     if not request.spec.process.terminal:
         steps.append(

@@ -80,10 +80,10 @@ def test_time_offsets_are_written_before_the_first_process_is_born() -> None:
     assert not only(plan, "CloneInit").flags & clone.CLONE_NEWTIME
 
 
-def test_a_time_namespace_without_offsets_is_made_right_before_the_clone() -> None:
+def test_a_time_namespace_without_offsets_is_made_with_the_others() -> None:
     step = only(make_plan(make_spec((*ALL, "time"))), "CloneInit")
     assert step.flags & clone.CLONE_NEWTIME
-    assert step.call().startswith("unshare(CLONE_NEWTIME); clone(")
+    assert step.call().startswith("clone3(")
     assert step.call().count("CLONE_NEWTIME") == 1
 
 

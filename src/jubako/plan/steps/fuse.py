@@ -94,7 +94,8 @@ class StartFuseOverlay(Step):
     def call(self) -> str:
         made = ""
         if self.assemble:
-            made = f'mount("tmpfs", {quote(self.assemble)}, "tmpfs", …); bind each lower directory; '
+            made = f'mount("tmpfs", {quote(self.assemble)}, "tmpfs", MS_NOSUID|MS_NODEV, "mode=755"); '
+            made += "for each lower directory: mkdir, bind; "
         lower = self.assemble or ":".join(self.lower)
         return f"{made}fork(); execve({quote(self.program)}, [{', '.join(map(quote, self._command(lower)))}])"
 

@@ -37,6 +37,11 @@ class CloneSupervisor(Clone):
     child = SUPERVISOR
     produces = ("supervisor_pid",)
 
+    def purpose(self) -> str:
+        if self.flags & clone.CLONE_NEWPID:
+            return self.why
+        return "The supervisor waits; in the host's PID namespace the container itself has to ask to end with it"
+
     def operation(self) -> str:
         return "start the supervisor"
 
@@ -49,6 +54,10 @@ class CloneInit(Clone):
 
     child = INIT
     produces = ("init_pid",)
+
+    def purpose(self) -> str:
+        owner = "; the user namespace owns the others" if self.flags & clone.CLONE_NEWUSER else ""
+        return f"The container's first process, at once in all of its new namespaces{owner}"
 
     def operation(self) -> str:
         return "make the namespaces"
