@@ -72,7 +72,7 @@ def build(cls: type[T]) -> type[T]:
     return cls
 
 
-def replace(value: T, **changes: Any) -> T:
+def replace(value: T, /, **changes: Any) -> T:
     """A copy of the record `value` with some fields changed."""
     return type(value)(**{**value.__dict__, **changes})
 

@@ -117,7 +117,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     for position in copied if not spaces.nested else ():
         mount = spec.mounts[position]
         yield mounts.CloneShared(mount.source, f"mount{position}", parse_options(mount.options).recursive)
-    yield from _plan_root(extras.root, host)
+    yield from _plan_root(extras.root, host, id_mapped=host.privileged and spaces.nested)
     for position, mount in enumerate(spec.mounts):
         yield from plan_mount(mount, spaces, host, f"mount{position}" if position in copied else "")
         if mount.destination == "/dev" and mount.type == "tmpfs":
@@ -142,7 +142,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
 
 def _copied_mounts(spec: Spec, spaces: NamespaceSet, host: Host) -> tuple[int, ...]:
     """The positions of the binds whose source is copied before the root is made: all those that the host's root has
-    id-mapped, and in the host's own user namespace the shared ones. (In another one the kernel makes all mounts slaves.)
+    id-mapped, and in the host's own user namespace the shared ones (in another one the kernel makes all mounts slaves).
     """
     binds = tuple(position for position, mount in enumerate(spec.mounts) if is_bind(mount))
     if not host.privileged or spaces.nested:
@@ -163,7 +163,7 @@ def _caller_paths(spec: Spec, host: Host, root: RootSource) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
 
 
-def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
+def _plan_root(source: RootSource, host: Host, *, id_mapped: bool) -> Iterator[Step]:
     yield rootfs.DetachMounts()
     yield rootfs.PrepareMasks(host.stage)
     if source.kind in ("directory", "prepared", "assembled", "copy"):
@@ -172,7 +172,7 @@ def _plan_root(source: RootSource, host: Host) -> Iterator[Step]:
         yield rootfs.AttachRoot("rootfs", source.path, host.stage)
     elif source.kind == "overlay":
         lower = source.lower
-        if source.foreign_lower and host.privileged:
+        if source.foreign_lower and id_mapped:
             yield rootfs.AttachRoot("lower", lower[0], host.foreign_proc)
             lower = (host.foreign_proc,)
         yield rootfs.MountOverlay(lower, source.upper, source.work, host.stage, source.volatile)

@@ -131,10 +131,16 @@ class Plan:
 
 def quote(text: str) -> str:
     """`text` as strace shows strings: in double quotes, with C's escapes."""
-    shown = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else f"\\{ord(c):o}" for c in shown)
-    return f'"{shown}"'
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'
+
+
+def printable(text: str) -> str:
+    """`text` with C's escapes for what would break a line or move a terminal's cursor."""
+    if text.isprintable():
+        return text
+    shown = text.replace("\n", "\\n").replace("\t", "\\t")
+    return "".join(c if c.isprintable() else f"\\{ord(c):o}" for c in shown)
 
 
 def _words(name: str) -> str:

@@ -9,7 +9,7 @@ import stat
 from jubako.errors import JubakoError
 from jubako.linux import caps, prctl
 from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
-from jubako.plan.step import Slots, Step, step
+from jubako.plan.step import Slots, Step, printable, step
 from jubako.spec.passwd import ResolvedUser, lookup_groups, lookup_user
 from jubako.spec.types import Capabilities
 
@@ -38,7 +38,8 @@ class ResolveUser(Step):
 
     def purpose(self) -> str:
         also = f" and the groups {' '.join(self.groups)}" if self.groups else ""
-        return f"Look up the user {self.user or '0'}{also} in the container's own files, as hostile as the rest of it"
+        who = printable(f"{self.user or '0'}{also}")
+        return f"Look up the user {who} in the container's own files, as hostile as the rest of it"
 
     def operation(self) -> str:
         return "look up user"

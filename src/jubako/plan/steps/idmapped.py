@@ -30,7 +30,7 @@ class CloneIdMapped(Step):
         tree = clone_tree(self.source, -1, recursive=self.recursive)
         namespace = open_namespace(slots["init_pid"], "user")
         try:
-            # Made in the host's mount namespace, the copy would be its peer: mounts of the container would reach the host.
+            # Made in the mount namespace of the host, the copy would be its peer, and pass the container's mounts on.
             mnt.mount_setattr(tree, propagation=mnt.MS_SLAVE, recursive=True)
             mnt.mount_setattr(tree, set_=mnt.MOUNT_ATTR_IDMAP, userns_fd=namespace, recursive=True)
         except OSError as failure:

@@ -162,7 +162,7 @@ class SetHostName(Step):
         uts.set_host_name(self.name)
 
     def call(self) -> str:
-        return f"sethostname({quote(self.name)}, {len(self.name.encode())})"
+        return f"sethostname({quote(self.name)}, {len(os.fsencode(self.name))})"
 
     def subject(self) -> str:
         return self.name
@@ -178,7 +178,7 @@ class SetDomainName(Step):
         uts.set_domain_name(self.name)
 
     def call(self) -> str:
-        return f"setdomainname({quote(self.name)}, {len(self.name.encode())})"
+        return f"setdomainname({quote(self.name)}, {len(os.fsencode(self.name))})"
 
     def subject(self) -> str:
         return self.name

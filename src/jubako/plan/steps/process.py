@@ -130,7 +130,7 @@ class WriteSysctl(Step):
             os.close(fd)
 
     def call(self) -> str:
-        return f'write("/proc/sys/{self.name.replace(".", "/")}", {quote(self.value)})'
+        return f"write({quote('/proc/sys/' + self.name.replace('.', '/'))}, {quote(self.value)})"
 
     def operation(self) -> str:
         return "set the kernel parameter"

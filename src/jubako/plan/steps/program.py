@@ -10,7 +10,7 @@ from jubako.linux.descriptors import close_all_but
 from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
 from jubako.linux.seccomp import filter_and_exec
 from jubako.plan.program import find_program, program_error
-from jubako.plan.step import Slots, Step, quote, step
+from jubako.plan.step import Slots, Step, printable, quote, step
 from jubako.spec.passwd import ResolvedUser
 
 
@@ -120,7 +120,7 @@ class FilterAndExec(Step):
         if not self.filter:
             filtered = "The program takes this process's place; there is no system call filter"
         found = "" if "/" in self.arguments[0] else "; it is searched along PATH, in the container"
-        return f"{filtered}{found}. Its variables: {' '.join(self._variables())}"
+        return f"{filtered}{found}. Its variables: {printable(' '.join(self._variables()))}"
 
     def _variables(self) -> list[str]:
         names = [entry.partition("=")[0] for entry in self.environment]
