@@ -118,6 +118,12 @@ def test_nothing_is_made_or_touched(jubako: Command, directories: Directories, t
     assert not os.listdir(tmp_path)
 
 
+def test_nothing_is_cached_either(jubako: Command, tmp_path: Path):
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_DATA_HOME": str(tmp_path / "data")}
+    jubako("explain", "run", "--cap-add", "SYS_ADMIN", "host", "true", env=home, check=True)
+    assert not os.listdir(tmp_path)
+
+
 def test_without_a_base_none_is_made(jubako: Command, tmp_path: Path, account: Account):
     places = {"JUBAKO_ROOT": str(tmp_path / "data"), "JUBAKO_RUN": str(tmp_path / "run")}
     told = jubako("explain", "--json", "run", "host", "true", env=places, check=True).json
