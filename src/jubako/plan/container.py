@@ -106,7 +106,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     if spec.process.oom_score_adj is not None:
         yield process.SetOomScore(spec.process.oom_score_adj)
     yield process.BeginSession()
-    if spaces.nested and not host.privileged and not maps_caller(spec):
+    if spaces.nested and (host.privileged or not maps_caller(spec)):
         yield rootfs.OpenPaths(_caller_paths(spec, host, extras.root))
     yield from plan_identity(spec, spaces, host, place_in_cgroup=bool(extras.cgroup))
     for name, value in spec.linux.sysctl:
@@ -159,7 +159,8 @@ def _caller_paths(spec: Spec, host: Host, root: RootSource) -> tuple[str, ...]:
     paths = [host.stage.rpartition("/")[0]]
     if root.kind != "host":
         paths += [path for path in (root.path, root.upper, root.work, *root.lower) if path]
-    paths += [mount.source for mount in spec.mounts if is_bind(mount)]
+    if not host.privileged:  # else they come as id-mapped copies
+        paths += [mount.source for mount in spec.mounts if is_bind(mount)]
     return tuple(dict.fromkeys(paths))
 
 

@@ -430,9 +430,9 @@ def test_a_seccomp_profile_counts_from_the_callers_directory() -> None:
 # --- namespaces
 
 
-def test_every_namespace_but_time_is_the_containers_own() -> None:
+def test_every_namespace_is_the_containers_own() -> None:
     assert [one.type for one in spec().linux.namespaces] == [
-        "user", "mount", "pid", "network", "ipc", "uts", "cgroup",
+        "user", "mount", "pid", "network", "ipc", "uts", "cgroup", "time",
     ]  # fmt: skip
 
 

@@ -61,7 +61,8 @@ class SetUser(Step):
     def apply(self, slots: Slots) -> None:
         user: ResolvedUser = slots["user"]
         if self.change_groups:
-            os.setgroups(user.additional_gids)
+            # with the primary group, so that it is no way around a group's missing rights either (CVE-2022-36109)
+            os.setgroups(tuple(dict.fromkeys((user.gid, *user.additional_gids))))
         if self.keep_capabilities:
             prctl.prctl(prctl.PR_SET_KEEPCAPS, 1)
         os.setresgid(user.gid, user.gid, user.gid)
