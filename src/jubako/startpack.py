@@ -11,6 +11,7 @@ Code is loaded, so the file and its directory must be this user's, and nobody el
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import sys
@@ -56,9 +57,10 @@ class _Loader(SourceFileLoader):
 
 def start() -> NoReturn:
     """The installed program, with the pack; without one it is made when the command is done."""
+    gc.set_threshold(100_000, 10, 10)  # no cycles are looked for before there are enough objects to be worth the time
     debug = bool(os.environ.get("JUBAKO_DEBUG")) or "--debug" in sys.argv[1:5]
     pack = "" if debug else find_pack()
-    used = not pack or use(pack)
+    used = not pack or use(pack) or "explain" in sys.argv[1:2]  # explain promises to write nothing
     from jubako.cli.main import entry
 
     entry(None if used else lambda: keep(pack))

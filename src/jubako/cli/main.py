@@ -6,7 +6,6 @@ ends a command of ours; 141 when the reader of our output went away (as SIGPIPE 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -38,8 +37,7 @@ _GLOBAL = Command(
 
 def entry(last: Callable[[], None] | None = None) -> NoReturn:
     """The installed program: run `main`, do what comes `last`, and end without tearing the interpreter down, which
-    takes milliseconds. Cycles are not looked for before there are so many objects that it is worth the time."""
-    gc.set_threshold(100_000, 10, 10)
+    takes milliseconds."""
     code = main()
     if last is not None:
         last()
