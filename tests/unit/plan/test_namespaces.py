@@ -121,10 +121,14 @@ def test_paths_are_opened_first_where_the_containers_root_is_not_the_caller() ->
     assert STAGE.startswith(only(plan, "OpenPaths").paths[0])
 
 
-@pytest.mark.parametrize("host", [USER, ROOT])
-def test_paths_are_not_opened_where_the_caller_is_mapped_or_may_go_everywhere(host: object) -> None:
-    maps = (IdMapping(0, 1, 1000),) if host is ROOT else (IdMapping(0, 1, 10), IdMapping(10, 0, 1))
-    assert "OpenPaths" not in names(make_plan(make_spec(maps=maps), host))  # type: ignore[arg-type]
+def test_paths_are_opened_first_for_the_hosts_root_too_whose_containers_have_other_ids() -> None:
+    plan = make_plan(make_spec(maps=(IdMapping(0, 500000, 1000),)), ROOT)
+    assert in_order(plan, "CloneInit", "OpenPaths", "TakeRootIds", "PrepareMasks")
+
+
+def test_no_paths_are_opened_first_where_the_caller_is_mapped() -> None:
+    maps = (IdMapping(0, 1, 10), IdMapping(10, 0, 1))
+    assert "OpenPaths" not in names(make_plan(make_spec(maps=maps), USER))
 
 
 def test_the_names_of_the_host_are_set_in_a_namespace_of_its_own_only() -> None:
