@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 ROLES = (RUNTIME, SUPERVISOR)
+PAGES = b"pages "
+"""Begins what a launcher's first child says to it about its memory."""
 STREAMS = ("stdin", "stdout", "stderr")
 _HARMLESS = (CloneInit, WriteIdMaps, JoinCgroup)
 
@@ -66,12 +68,16 @@ class _Child:
 
 
 class Server:
-    """The poll loop. `prepare` turns a request into a job or raises `JubakoError`; equal requests get the same job."""
+    """The poll loop. `prepare` turns a request into a job or raises `JubakoError`; equal requests get the same job.
+    `learn` gets what a child says about its memory (`PAGES`)."""
 
-    def __init__(self, requests: Socket, caller: int, prepare: Callable[[Request], Job]) -> None:
+    def __init__(
+        self, requests: Socket, caller: int, prepare: Callable[[Request], Job], learn: Callable[[bytes], None]
+    ) -> None:
         self._requests = requests
         self._caller = caller
         self._prepare = prepare
+        self._learn = learn
         self._poll = poll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._ended = False
@@ -184,7 +190,10 @@ class Server:
         if child.link is None:
             return
         packet = _receive(child.link)
-        if packet and packet.startswith(b"Failed"):
+        if packet.startswith(PAGES):
+            self._learn(packet[len(PAGES) :])
+            return
+        if packet.startswith(b"Failed"):
             message = decode(packet)
             assert isinstance(message, Failed)
             child.refusal = message.error(tuple(type(item).__name__ for item in child.job.plan.steps))

@@ -24,12 +24,12 @@ from jubako.linux import mount as mnt
 from jubako.linux.caps import last_cap
 from jubako.paths import Paths
 from jubako.plan.step import Plan
-from jubako.plan.steps.program import FilterAndExec
+from jubako.plan.steps.program import CloseDescriptors, FilterAndExec
 from jubako.plan.steps.rootfs import DetachMounts, OpenPaths, PrepareMasks
 from jubako.record import record, replace
 from jubako.runtime.requests import Request
 from jubako.runtime.server import STREAMS, Job, needs_supervisor
-from jubako.sandbox.request import PLACEHOLDER, ExecRequest, TakeRequest
+from jubako.sandbox.request import PLACEHOLDER, ExecRequest, TakeRequest, TellPages
 from jubako.sandbox.scratch import OpenMasks, add_scratch, probe_storage
 
 TYPE_CHECKING = False
@@ -135,11 +135,16 @@ class Jobs:
         first = next(place for place, item in enumerate(steps) if isinstance(item, (OpenPaths, DetachMounts)))
         at = last.arguments.index(PLACEHOLDER) if PLACEHOLDER in last.arguments else -1
         given = tuple(name for name in prepared.plan.given if name not in STREAMS)
-        plan = Plan((*steps[:first], TakeRequest(), *steps[first:], ExecRequest(last, at)), given)
+        close = next(place for place, item in enumerate(steps) if isinstance(item, CloseDescriptors))
+        supervised = needs_supervisor(prepared.plan)
+        before, between, after = steps[:first], steps[first:close], steps[close:]
+        plan = Plan(
+            (*before, TakeRequest(learn=not supervised), *between, TellPages(), *after, ExecRequest(last, at)), given
+        )
         plan.check_slots()
         namespaces = prepared.spec.linux.namespaces
         return Template(
-            Job(plan, {}, needs_supervisor(plan)),
+            Job(plan, {}, supervised),
             tuple((namespace.type, namespace.path) for namespace in namespaces if namespace.path),
             stamp,
         )

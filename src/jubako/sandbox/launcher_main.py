@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jubako.sandbox.jobs import Jobs
 
 CHANNEL = 3
-_CALLS = ("mount", "umount2", "prctl", "setns", "unshare", "sethostname", "setdomainname")
+_CALLS = ("mount", "umount2", "prctl", "setns", "unshare", "sethostname", "setdomainname", "madvise")
 """Looked up once here, and not in every child: each lookup copies some thirty pages there."""
 
 
@@ -81,6 +81,7 @@ def _serve(channel: Socket, caller: int, jobs: Jobs) -> None:
     from jubako.linux.prctl import set_name
     from jubako.runtime.requests import READY, Refused, encode_refusal
     from jubako.runtime.server import Server
+    from jubako.sandbox.request import remember_pages
 
     try:
         set_name("jubako-launcher")
@@ -96,7 +97,7 @@ def _serve(channel: Socket, caller: int, jobs: Jobs) -> None:
     gc.disable()
     gc.freeze()
     channel.send(READY)
-    Server(channel, caller, jobs.job).serve()
+    Server(channel, caller, jobs.job, remember_pages).serve()
     os._exit(0)
 
 

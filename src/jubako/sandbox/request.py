@@ -8,14 +8,26 @@ happens when the call is there, and sees the host as it is then.
 from __future__ import annotations
 
 import os
+from select import POLLIN, poll
 
 from jubako.linux import scm
 from jubako.linux.descriptors import close_all_but
+from jubako.linux.memory import Ranges, make_own, own_pages
 from jubako.plan.step import Slots, Step, step
 from jubako.plan.steps.program import FilterAndExec
 from jubako.record import replace
 from jubako.runtime.requests import receive_request
-from jubako.runtime.server import STREAMS
+from jubako.runtime.server import PAGES, STREAMS
+
+_pages: Ranges | None = None
+"""What a child will write to; None until one has told."""
+
+
+def remember_pages(text: bytes) -> None:
+    """In the launcher: what the first child told (`TellPages`)."""
+    global _pages
+    _pages = tuple((int(address), int(size)) for address, _, size in (word.partition(b":") for word in text.split()))
+
 
 PLACEHOLDER = "\x1a"
 """Stands for the call's arguments in a template's command: no program has this name."""
@@ -25,12 +37,22 @@ PLACEHOLDER = "\x1a"
 class TakeRequest(Step):
     """Wait for one call: its arguments, its environment and its standard streams."""
 
+    learn: bool = False
+    """Whether the first child may tell the launcher about its memory: its link must lead there (see `TellPages`)."""
+
     produces = ("request", *STREAMS)
 
     def apply(self, slots: Slots) -> None:
-        # Nothing of the launcher's is held while waiting: its socket must close when it ends, and no call's streams leak.
+        # Nothing of the launcher's is held while waiting: its socket must close when it ends, and no stream may leak.
         kept = (value for value in slots.values.values() if isinstance(value, int) and value > 2)
         close_all_but((0, 1, 2, *kept))
+        if _pages is None and self.learn:
+            slots["pagemap"] = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        elif _pages:
+            waiting = poll()
+            waiting.register(slots["channel"], POLLIN)
+            if not waiting.poll(0):  # nobody waits: do now what would cost time later
+                make_own(_pages)
         link = scm.Socket(fileno=os.dup(slots["channel"]))
         try:
             request, descriptors = receive_request(link, len(STREAMS))
@@ -47,6 +69,20 @@ class TakeRequest(Step):
 
     def operation(self) -> str:
         return "wait for a request"
+
+
+@step()
+class TellPages(Step):
+    """The launcher's first child tells which pages its work wrote to; nothing in all others."""
+
+    def apply(self, slots: Slots) -> None:
+        if "pagemap" in slots:
+            text = " ".join(f"{address}:{size}" for address, size in own_pages(slots["pagemap"]))
+            slots.close("pagemap")
+            os.write(slots["channel"], PAGES + text.encode())
+
+    def call(self) -> str:
+        return 'in the launcher\'s first child: pread("/proc/self/pagemap"), send'
 
 
 @step()
