@@ -14,7 +14,7 @@ from jubako.linux import scm
 from jubako.linux.pidfd import send_signal
 from jubako.plan.step import INIT, RUNTIME, Plan, Slots, Step
 from jubako.plan.steps.processes import Clone
-from jubako.runtime.messages import Baton, Failed, receive, send
+from jubako.runtime.messages import Baton, Failed, Message, receive, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,9 +63,15 @@ class Applier:
                 self._do(position, item)
             elif holds:
                 if not self._begins_child(position):
-                    descriptors = tuple(self.slots[name] for name in self._passed(position))
-                    send(self.links[item.actor], Baton(position), descriptors)
+                    self._pass_baton(position, item.actor)
                 holds = False
+
+    def _pass_baton(self, position: int, actor: str) -> None:
+        descriptors = tuple(self.slots[name] for name in self._passed(position))
+        try:
+            send(self.links[actor], Baton(position), descriptors)
+        except (BrokenPipeError, ConnectionResetError) as failure:  # it has ended: its last word is still there
+            raise self._lost(actor, position, receive(self.links[actor])[0]) from failure
 
     def _begins_child(self, position: int) -> bool:
         """Whether the step at `position` is the first of a child just cloned: it has a copy of everything, and begins
@@ -142,14 +148,18 @@ class Applier:
     def _await_baton(self, position: int) -> None:
         actor = self.plan.steps[position - 1].actor
         message, descriptors = receive(self.links[actor])
-        if isinstance(message, Failed):
-            raise message.error(self._names())
         for name, fd in zip(self._passed(position), descriptors, strict=False):
             self.slots[name] = fd
         if not isinstance(message, Baton) or message.position != position:
-            raise StepError(
-                "wait for", f"the {actor}", reason=f"it ended before step {position + 1} ({self._names()[position]})"
-            )
+            raise self._lost(actor, position, message)
+
+    def _lost(self, actor: str, position: int, message: Message | None) -> JubakoError:
+        """What is wrong with an actor who said `message` instead of passing or taking the baton."""
+        if isinstance(message, Failed):
+            return message.error(self._names())
+        return StepError(
+            "wait for", f"the {actor}", reason=f"it ended before step {position + 1} ({self._names()[position]})"
+        )
 
     def wait_for_exec(self) -> None:
         """Wait until PID 1 has become the program (its end of the link closes on exec) or has failed."""

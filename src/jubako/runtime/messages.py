@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from jubako.linux.scm import Socket
 
+_LONGEST = 1 << 13
+"""More of an error's text nobody reads; a program's name alone may fill a packet."""
+
 
 @record
 class Baton:
@@ -40,8 +43,11 @@ class Failed:
     def of(cls, error: JubakoError, position: int = 0) -> Failed:
         """`error` as a message."""
         _, total, step = error.step or (0, 0, "")
-        texts = (error.operation, error.subject, error.errno, error.reason, error.hint)
-        return cls(position, *texts, error.exit_code, total, step)
+        operation, subject, reason, hint = (
+            text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+            for text in (error.operation, error.subject, error.reason, error.hint)
+        )
+        return cls(position, operation, subject, error.errno, reason, hint, error.exit_code, total, step)
 
     def error(self, names: tuple[str, ...] = ()) -> JubakoError:
         """The exception, which says which step it was if the message or the names of all steps tell."""
