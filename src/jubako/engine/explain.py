@@ -14,7 +14,7 @@ from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request, read_con
 from jubako.engine.left_out import notes_on
 from jubako.engine.options import RunOptions
 from jubako.engine.prepare import Prepared, layer_directories, prepare
-from jubako.engine.run import find_image
+from jubako.engine.run import find_image, refuse_limits
 from jubako.errors import JubakoError
 from jubako.ids.base import find_base
 from jubako.ids.base_ids import DIRECTLY, SINGLE, WITH_HELPERS, BaseIds
@@ -105,6 +105,7 @@ def explain_run(options: RunOptions, paths: Paths | None = None, *, start: bool 
     image = find_image(paths, options)
     context = read_context(PLACE, tty_group=base.gids.size > 5)
     request = build_request(options, image.config if image is not None else None, context)
+    refuse_limits(request)
     prepared, group = _prepare(paths, base, request, image)
     sections = [explain_base(base, state, pid), _files(paths, options, request, prepared, group)]
     plan = _plan(prepared, paths.run_of(PLACE))

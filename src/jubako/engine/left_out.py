@@ -54,7 +54,7 @@ def _notes(options: RunOptions, request: Request, prepared: Prepared, group: str
 
         yield f"no control group: {find_parent()[1]}; so no pause, no limits, no statistics"
     if request.spec.linux.resources is not None:
-        yield "no limits by control group: they are not supported yet, so `run` refuses them without --best-effort"
+        yield "no limits by control group: they are not supported yet, and --best-effort does without"
     process = spec.process
     if extras.seccomp == "unconfined":
         yield "no system call filter: it was switched off (--privileged or --security-opt seccomp=unconfined)"

@@ -91,8 +91,7 @@ def make_container(paths: Paths, options: RunOptions, *, describe: bool = True) 
     image = find_image(paths, options)
     context = read_context(identifier, tty_group=basis.ids.gids.size > 5)
     request = build_request(options, image.config if image is not None else None, context)
-    if request.spec.linux.resources is not None and not request.extras.best_effort:
-        _refuse_resources()
+    refuse_limits(request)
     if options.replace and options.name:
         from jubako.engine.deleting import replace_container
 
@@ -186,9 +185,11 @@ def _remove_id_file(options: RunOptions) -> None:
             return
 
 
-def _refuse_resources() -> None:
-    raise JubakoError(
-        "limit the container's resources",
-        reason="limits by control group are not supported yet",
-        hint="--ulimit limits each process; --best-effort runs without the limits",
-    )
+def refuse_limits(request: Request) -> None:
+    """Raise `JubakoError` where limits are asked for that cannot be kept, unless --best-effort does without."""
+    if request.spec.linux.resources is not None and not request.extras.best_effort:
+        raise JubakoError(
+            "limit the container's resources",
+            reason="limits by control group are not supported yet",
+            hint="--ulimit limits each process; --best-effort runs without the limits",
+        )

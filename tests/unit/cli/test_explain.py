@@ -58,6 +58,8 @@ def test_nothing_is_made(capsys, place):
 def test_what_run_would_refuse_is_refused(capsys):
     assert main(["explain", "run", "--cap-add", "NONSENSE", "host", "true"]) == 125
     assert "NONSENSE" in capsys.readouterr().err
+    assert main(["explain", "run", "--memory", "5m", "host", "true"]) == 125
+    assert "limits by control group" in capsys.readouterr().err
     assert main(["explain", "run", "nosuchimage"]) == 125
     assert "nosuchimage" in capsys.readouterr().err
 
