@@ -255,14 +255,14 @@ class Server:
 
 
 def needs_supervisor(plan: Plan) -> bool:
-    """Whether a plan has steps that would change the launcher itself (joined namespaces, a time namespace, a helper
-    process), or a container whose end the kernel does not tie to its first process."""
+    """Whether a plan has steps that would change the launcher itself (joined namespaces, a helper process,
+    descriptors that it would keep), or a container whose end the kernel does not tie to its first process."""
     for item in plan.steps:
         if item.actor in ROLES and not isinstance(item, _HARMLESS):
             return True
-        if isinstance(item, CloneInit):
-            return not item.flags & clone.CLONE_NEWPID
-    return True
+        if isinstance(item, CloneInit) and not item.flags & clone.CLONE_NEWPID:
+            return True
+    return False
 
 
 # --- a supervisor for one container -----------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def main() -> None:
 def _come_up(channel: Socket) -> None:
     from jubako.engine.launch import open_basis
     from jubako.linux import clone, scm
+    from jubako.linux.descriptors import close_all_but
     from jubako.paths import find_paths, make_run_directories
     from jubako.plan.steps.namespaces import join_user_namespace
     from jubako.runtime.base import become_root
@@ -48,6 +49,7 @@ def _come_up(channel: Socket) -> None:
     from jubako.runtime.requests import PROCESS
     from jubako.sandbox.jobs import Jobs
 
+    close_all_but((0, 1, 2, CHANNEL))  # what the caller let its children inherit is not for us
     os.chdir("/")
     os.umask(0o022)
     caller = _open_caller()
