@@ -50,11 +50,11 @@ def make_root(directory: Path) -> str:
     if busybox is None:
         sys.exit("busybox is needed (package busybox-static), or --rootfs")
     for name in ("bin", "dev", "proc", "sys", "tmp", "etc"):
-        (directory / name).mkdir()
+        (directory / name).mkdir(parents=True)
     for path in FILES:
         (directory / path[1:]).touch()
     shutil.copy(busybox, directory / "bin/busybox")
-    for name in ("sh", "true"):
+    for name in ("sh", "true", "sleep"):
         (directory / "bin" / name).symlink_to("busybox")
     return str(directory)
 

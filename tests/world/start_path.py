@@ -41,4 +41,4 @@ def _loaded(*arguments: str) -> set[str]:
 
 
 if __name__ == "__main__":
-    print(*sorted(modules_of("run", "host", "--", "true")), sep="\n")
+    print(*sorted(modules_of("run", "--rm", "host", "--", "true")), sep="\n")
