@@ -23,9 +23,11 @@ from jubako.image.resolve import resolve
 from jubako.linux import mount as mnt
 from jubako.linux.caps import last_cap
 from jubako.paths import Paths
-from jubako.plan.step import Plan
+from jubako.plan.step import Plan, Step
+from jubako.plan.steps.identity import LimitCapabilities
+from jubako.plan.steps.process import NewSessionKeyring
 from jubako.plan.steps.program import CloseDescriptors, FilterAndExec
-from jubako.plan.steps.rootfs import DetachMounts, OpenPaths, PrepareMasks
+from jubako.plan.steps.rootfs import OpenPaths, PrepareMasks
 from jubako.record import record, replace
 from jubako.runtime.requests import Request
 from jubako.runtime.server import STREAMS, Job, needs_supervisor
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MOST_TEMPLATES = 128
+_EARLY = (NewSessionKeyring, LimitCapabilities)
 
 
 @record
@@ -132,12 +135,12 @@ class Jobs:
             raise JubakoError("plan the container", reason="its last step is not the program")
         # Asked before the base was entered: in it the host's root is nobody, and its files look like anybody's.
         last = replace(last, guard_interpreter=self._interpreter_writable)
-        first = next(place for place, item in enumerate(steps) if isinstance(item, (OpenPaths, DetachMounts)))
         at = last.arguments.index(PLACEHOLDER) if PLACEHOLDER in last.arguments else -1
         given = tuple(name for name in prepared.plan.given if name not in STREAMS)
-        close = next(place for place, item in enumerate(steps) if isinstance(item, CloseDescriptors))
         supervised = needs_supervisor(prepared.plan)
-        before, between, after = steps[:first], steps[first:close], steps[close:]
+        before, rest = divide_steps(tuple(steps))
+        close = next(place for place, item in enumerate(rest) if isinstance(item, CloseDescriptors))
+        between, after = rest[:close], rest[close:]
         plan = Plan(
             (*before, TakeRequest(learn=not supervised), *between, TellPages(), *after, ExecRequest(last, at)), given
         )
@@ -148,6 +151,19 @@ class Jobs:
             tuple((namespace.type, namespace.path) for namespace in namespaces if namespace.path),
             stamp,
         )
+
+
+def divide_steps(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """What can be done before a request is there, and what only then: whatever looks at the host's files or depends on
+    the program. Limits that hold for the program alone may be taken early, since no step in between minds them."""
+    for place, item in enumerate(steps):
+        if isinstance(item, OpenPaths):
+            return steps[:place], steps[place:]
+        if isinstance(item, OpenMasks):
+            early = tuple(item for item in steps[place + 1 :] if isinstance(item, _EARLY))
+            late = tuple(item for item in steps[place + 1 :] if not isinstance(item, _EARLY))
+            return (*steps[: place + 1], *early), late
+    raise JubakoError("plan the container", reason="it has no root file system")
 
 
 def _refuse(joins: tuple[Any, ...], userns: str) -> None:
