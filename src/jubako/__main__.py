@@ -7,6 +7,7 @@ too. Libraries that lie elsewhere (a `--user` installation over a distribution's
 This file is short because a program's own file is compiled at every start.
 """
 
+import posix
 import sys
 
 
@@ -37,7 +38,17 @@ def _find_package() -> None:
         sys.meta_path.append(_LateSite)
 
 
+def _fill_streams() -> None:
+    """A standard stream that is closed becomes the null device, or the next file opened would get its number."""
+    for number in range(3):
+        try:
+            posix.fstat(number)
+        except OSError:
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
+
+
 if __name__ == "__main__":
+    _fill_streams()
     _find_package()
     if sys.flags.no_site and sys.argv[1:2] == ["run"]:
         from jubako.startpack import start

@@ -92,7 +92,7 @@ class BindMount(Step):
 
     def apply(self, slots: Slots) -> None:
         try:
-            fd = _target_like(slots, slots.path(self.source), self.target)
+            fd = _target_like(slots, slots.path(self.source), self.target, self.source)
         except OSError as failure:
             if self.optional and failure.errno in _UNMAKEABLE:
                 return
@@ -176,7 +176,7 @@ class AttachMount(Step):
     def apply(self, slots: Slots) -> None:
         tree = slots[self.slot]
         try:
-            fd = _target_like(slots, f"/proc/self/fd/{tree}", self.target)
+            fd = _target_like(slots, f"/proc/self/fd/{tree}", self.target, self.source)
         except OSError as failure:
             if self.optional and failure.errno in _UNMAKEABLE:
                 return
@@ -404,12 +404,12 @@ def _directory(slots: Slots, path: str, mode: int = 0o755) -> int:
         raise _unmakeable(path, failure) from failure
 
 
-def _target_like(slots: Slots, source: str, target: str) -> int:
-    """The target's descriptor: a directory if the source is one, else a file."""
+def _target_like(slots: Slots, source: str, target: str, name: str) -> int:
+    """The target's descriptor: a directory if the source is one, else a file; `name` is what the user calls the source."""
     try:
         directory = stat.S_ISDIR(os.stat(source).st_mode)
     except OSError as failure:
-        raise JubakoError.from_os_error("find the source of the mount at", target, failure) from failure
+        raise JubakoError.from_os_error(f"bind to {target} the source", name, failure) from failure
     if directory:
         return make_directory_in(slots["root"], target)
     return make_file_in(slots["root"], target)
