@@ -77,7 +77,8 @@ def _kill_each(group: str) -> None:
         for directory, _names, _files in os.walk(group):
             for pid in processes(directory):
                 try:
-                    os.kill(pid, 9)
+                    if pid:  # 0 is one that this PID namespace does not see, and to kill(2) the caller's own group
+                        os.kill(pid, 9)
                 except ProcessLookupError:
                     continue
     finally:
