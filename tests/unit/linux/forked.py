@@ -1,0 +1,35 @@
+"""Running a piece of a test in a child, where it may give up what the test's own process needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from jubako.linux.clone import unshare
+
+
+def in_child(body: Callable[[], Any], namespaces: int = 0) -> Any:
+    """What `body` returns (as JSON would hold it) in a forked child, in new `namespaces`; its failure is the test's."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(writer, 100)
+            if namespaces:
+                unshare(namespaces)
+            text = json.dumps([body()])
+        except BaseException:
+            text = json.dumps({"failed": traceback.format_exc()})
+        try:
+            os.write(100, text.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        result = json.loads(file.read())
+    os.waitpid(pid, 0)
+    assert isinstance(result, list), result["failed"]
+    return result[0]
