@@ -142,7 +142,8 @@ class Jobs:
         close = next(place for place, item in enumerate(rest) if isinstance(item, CloseDescriptors))
         between, after = rest[:close], rest[close:]
         plan = Plan(
-            (*before, TakeRequest(learn=not supervised), *between, TellPages(), *after, ExecRequest(last, at)), given
+            (*before, TakeRequest(learn=not supervised), *between, TellPages(last, at), *after, ExecRequest(last, at)),
+            given,
         )
         plan.check_slots()
         namespaces = prepared.spec.linux.namespaces

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from select import POLLIN, poll
 
+from jubako.errors import JubakoError
 from jubako.linux import scm
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.memory import Ranges, make_own, own_pages
+from jubako.plan.program import find_program
 from jubako.plan.step import Slots, Step, step
 from jubako.plan.steps.program import FilterAndExec
 from jubako.record import replace
-from jubako.runtime.requests import receive_request
+from jubako.runtime.requests import Request, receive_request
 from jubako.runtime.server import PAGES, STREAMS
 
 _pages: Ranges | None = None
@@ -75,11 +77,23 @@ class TakeRequest(Step):
 class TellPages(Step):
     """The launcher's first child tells which pages its work wrote to; nothing in all others."""
 
+    last: FilterAndExec
+    at: int
+
     def apply(self, slots: Slots) -> None:
         if "pagemap" in slots:
+            self._rehearse(slots)
             text = " ".join(f"{address}:{size}" for address, size in own_pages(slots["pagemap"]))
             slots.close("pagemap")
             os.write(slots["channel"], PAGES + text.encode())
+
+    def _rehearse(self, slots: Slots) -> None:
+        """Do what the last step will do too, up to the system call filter, so that those pages are among them."""
+        final = complete(self.last, self.at, slots["request"])
+        try:
+            find_program(final.arguments[0], final.environment)
+        except JubakoError:  # the last step will tell
+            pass
 
     def call(self) -> str:
         return 'in the launcher\'s first child: pread("/proc/self/pagemap"), send'
@@ -96,19 +110,23 @@ class ExecRequest(Step):
     needs = ("user", "request")
 
     def apply(self, slots: Slots) -> None:
-        request, last = slots["request"], self.last
-        arguments = last.arguments
-        if self.at >= 0:
-            arguments = (*arguments[: self.at], *(os.fsdecode(argument) for argument in request.arguments))
-        environment = last.environment
-        if request.environment:
-            entries = (*environment, *(os.fsdecode(entry) for entry in request.environment))
-            merged = dict(entry.partition("=")[::2] for entry in entries)
-            environment = tuple(f"{name}={value}" for name, value in merged.items())
-        replace(last, arguments=arguments, environment=environment).apply(slots)
+        complete(self.last, self.at, slots["request"]).apply(slots)
 
     def call(self) -> str:
         return self.last.call()
 
     def operation(self) -> str:
         return self.last.operation()
+
+
+def complete(last: FilterAndExec, at: int, request: Request) -> FilterAndExec:
+    """The template's last step with the arguments (from `at` on) and the environment of one call."""
+    arguments = last.arguments
+    if at >= 0:
+        arguments = (*arguments[:at], *(os.fsdecode(argument) for argument in request.arguments))
+    environment = last.environment
+    if request.environment:
+        entries = (*environment, *(os.fsdecode(entry) for entry in request.environment))
+        merged = dict(entry.partition("=")[::2] for entry in entries)
+        environment = tuple(f"{name}={value}" for name, value in merged.items())
+    return replace(last, arguments=arguments, environment=environment)
