@@ -16,6 +16,7 @@ from world import archives
 from world.account import Account, remove_tree
 from world.box import Box, eventually, own
 from world.command import Command, Result
+from world.rootfs import copy_with_libraries
 
 Run = Callable[..., Result]
 OpenBox = Callable[..., Box]
@@ -31,18 +32,6 @@ def root(tmp_path: Path) -> Iterator[Path]:
     made.mkdir()
     yield made
     remove_tree(made)
-
-
-def copy_with_libraries(program: str, root: Path) -> None:
-    """What the walkthrough does by hand: the program to /bin, and the libraries that ldd(1) names to where they belong."""
-    (root / "bin").mkdir(exist_ok=True)
-    shutil.copy(program, root / "bin")
-    said = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
-    for word in said.split():
-        if word.startswith("/"):
-            place = root / word.lstrip("/")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(word, place)
 
 
 # --- 1.1 a root file system by hand -----------------------------------------------------------------------------------

@@ -56,3 +56,15 @@ def static_busybox() -> str:
         if path is not None and b"/ld-linux" not in Path(path).read_bytes()[:4096]:
             return path
     return programs.require("static busybox", "busybox-static")
+
+
+def copy_with_libraries(program: str, root: Path) -> None:
+    """What the walkthrough does by hand: the program to /bin, and the libraries that ldd(1) names to where they belong."""
+    (root / "bin").mkdir(exist_ok=True, parents=True)
+    shutil.copy(program, root / "bin")
+    said = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
+    for word in said.split():
+        if word.startswith("/"):
+            place = root / word.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(word, place)
