@@ -137,7 +137,7 @@ class Applier:
                     code = self.afterlife(self)
             except JubakoError as failure:
                 code = failure.exit_code
-                send(parent, Failed.of(failure, failure.step[0] if failure.step else 0))
+                send(parent, Failed.of(failure))
         except BrokenPipeError:
             pass
         except BaseException:  # a fault of ours: never let a half-made child run on into its parent's code

@@ -10,7 +10,6 @@ import os
 import time
 
 _NAMES = {1: b"stdout", 2: b"stderr"}
-MAX_PARTIAL = 1 << 14
 
 
 class LogFile:
@@ -24,6 +23,7 @@ class LogFile:
     def _open(self) -> None:
         self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self.fd).st_size
+        self.torn = False
 
     def write(self, kind: int, data: bytes) -> None:
         """Append `data` of the stream `kind` (1 or 2). A full disk loses log records, never the container."""
@@ -32,16 +32,31 @@ class LogFile:
         records = [stamp + b" F " + line for line in lines[:-1]]
         if lines[-1]:
             records.append(stamp + b" P " + lines[-1])
+        if not records:
+            return
         text = b"\n".join(records) + b"\n"
+        if self.torn:  # the disk was full in the middle of a record: the next one begins on a line of its own
+            text = b"\n" + text
         try:
-            os.write(self.fd, text)
+            written = os.write(self.fd, text)
         except OSError:
             return
-        self.size += len(text)
+        self.torn = written < len(text)
+        self.size += written
         if self.limit and self.size > self.limit:
-            os.rename(self.path, self.path + ".1")
-            os.close(self.fd)
+            self._start_anew()
+
+    def _start_anew(self) -> None:
+        full = self.fd
+        try:
+            try:
+                os.rename(self.path, self.path + ".1")
+            except FileNotFoundError:  # somebody took it away, or the last attempt came only so far
+                pass
             self._open()
+        except OSError:  # a full disk: on with the one that is open
+            return
+        os.close(full)
 
 
 def _stamp() -> bytes:

@@ -42,12 +42,12 @@ class Failed:
     @classmethod
     def of(cls, error: JubakoError, position: int = 0) -> Failed:
         """`error` as a message."""
-        _, total, step = error.step or (0, 0, "")
+        at, total, step = error.step or (position, 0, "")
         operation, subject, reason, hint = (
             text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
             for text in (error.operation, error.subject, error.reason, error.hint)
         )
-        return cls(position, operation, subject, error.errno, reason, hint, error.exit_code, total, step)
+        return cls(position or at, operation, subject, error.errno, reason, hint, error.exit_code, total, step)
 
     def error(self, names: tuple[str, ...] = ()) -> JubakoError:
         """The exception, which says which step it was if the message or the names of all steps tell."""

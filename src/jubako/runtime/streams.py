@@ -50,10 +50,11 @@ class Sink:
         return True
 
     def close(self) -> None:
-        """Let go of the descriptor, if it is ours."""
+        """Let go of the descriptor, if it is ours; again is no harm, since by then the number may be another's."""
         self.pending = b""
-        if self.owned:
+        if self.owned and self.fd >= 0:
             os.close(self.fd)
+            self.fd = -1
 
 
 class Source:
