@@ -4,8 +4,8 @@ It is PID 1 of an outer PID namespace and plays the roles of runtime and supervi
 container costs one fork. One poll loop serves everybody: the caller's requests, and for each container the link to its
 first process (until that has become the program), the pidfd (it ended) and the answer socket (the caller gave up).
 
-When there is nothing else to do, one *spare* is made for the next request like the last one: a child that has its
-namespaces and ids, and waits. It has looked at nothing that could be different by then.
+When there is nothing else to do, and the last two requests were alike, one *spare* is made for the next: a child that
+has its namespaces and ids, and waits. It has looked at nothing that could be different by then.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Server:
         self._ended = False
         self._spare: _Child | None = None
         self._wanted: Job | None = None
+        self._last: Job | None = None
 
     def serve(self) -> None:
         """Serve until the caller closes its end or is gone. What still runs then ends with this process."""
@@ -126,7 +127,9 @@ class Server:
         try:
             child = self._child_for(self._prepare(request))
             self._hand_over(child, request, answers, descriptors[1:])
-            self._wanted = None if child.job.supervised else child.job
+            # Two alike in a row: the next may be as well. Whoever calls once, or always differently, pays for none.
+            self._wanted = child.job if child.job is self._last and not child.job.supervised else None
+            self._last = child.job
         except Exception as failure:
             _answer(answers, encode_refusal(Refused.of(_as_error(failure))))
             answers.close()
