@@ -5,9 +5,9 @@ Sets travel as integer masks, bit N for capability number N; names are the kerne
 
 from __future__ import annotations
 
-import ctypes
 import errno
 
+from jubako.linux import foreign as ctypes
 from jubako.linux.libc import error, libc, syscall
 from jubako.linux.prctl import PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ, prctl
 from jubako.record import record

@@ -6,10 +6,10 @@ single-threaded processes only: the C library's fork handlers do not run.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
+from jubako.linux import foreign as ctypes
 from jubako.linux.libc import SYS, check, error, libc
 
 CLONE_NEWTIME = 0x00000080

@@ -7,8 +7,9 @@ System calls without a wrapper in glibc 2.31 go through `syscall(2)` by number.
 
 from __future__ import annotations
 
-import ctypes
 import os
+
+from jubako.linux import foreign as ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

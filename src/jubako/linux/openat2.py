@@ -7,11 +7,11 @@ path is walked component by component with `O_NOFOLLOW`, and symbolic links are 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 
+from jubako.linux import foreign as ctypes
 from jubako.linux.libc import SYS, check, error, libc
 
 RESOLVE_NO_XDEV = 0x01

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-
+from jubako.linux import foreign as ctypes
 from jubako.linux.libc import check, libc
 
 RLIM_INFINITY = -1

@@ -6,16 +6,18 @@ in its user namespace or `no_new_privs`; else the kernel answers EACCES.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import os
 
+from jubako.linux import foreign as ctypes
 from jubako.linux.libc import SYS, error, libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from ctypes import Array
+    from ctypes import _NamedFuncPointer as NamedFunction
 
 SECCOMP_FILTER_FLAG_TSYNC = 1 << 0
 SECCOMP_FILTER_FLAG_LOG = 1 << 1
@@ -100,7 +102,7 @@ def filter_and_exec(
     raise error(number, "seccomp", f"filter of {len(program) // INSTRUCTION_SIZE} instructions")
 
 
-def _prepared(program: bytes, flags: int) -> tuple[ctypes._NamedFuncPointer, tuple[object, ...], object]:
+def _prepared(program: bytes, flags: int) -> tuple[NamedFunction, tuple[object, ...], object]:
     """The call that loads `program`, its arguments, and what must live until then.
 
     The rehearsal tells whether seccomp(2) is there: where an outer filter answers ENOSYS, prctl(2) does the same for a
@@ -130,7 +132,7 @@ def _prepared(program: bytes, flags: int) -> tuple[ctypes._NamedFuncPointer, tup
     )
 
 
-def _strings(values: Sequence[str | bytes]) -> ctypes.Array[ctypes.c_char_p]:
+def _strings(values: Sequence[str | bytes]) -> Array[ctypes.c_char_p]:
     """A NULL-ended `char *[]`; the array keeps its strings alive."""
     array = (ctypes.c_char_p * (len(values) + 1))()
     for index, value in enumerate(values):

@@ -6,8 +6,7 @@ shares its PID namespace can read them.
 
 from __future__ import annotations
 
-import ctypes
-
+from jubako.linux import foreign as ctypes
 from jubako.linux.prctl import set_name
 
 

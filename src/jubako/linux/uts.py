@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from jubako.linux import foreign as ctypes
 from jubako.linux.libc import check, libc
 
 
