@@ -15,7 +15,7 @@ from jubako.record import record
 
 @record
 class Paths:
-    """The three directories, absolute. Nothing is made before `make_directory` is asked to."""
+    """The three directories, absolute; `make_directory` makes them."""
 
     data: str
     run: str
@@ -47,7 +47,8 @@ class Paths:
 
 
 def find_paths(data: str = "", run: str = "") -> Paths:
-    """The directories of this process's user; `data` and `run` (flags) win over JUBAKO_ROOT and JUBAKO_RUN."""
+    """The directories of this process's user; `data` and `run` (flags) win over JUBAKO_ROOT and JUBAKO_RUN. Nothing is
+    made but what lies in /tmp, where somebody else could make it."""
     environment = os.environ
     data = data or environment.get("JUBAKO_ROOT", "")
     run = run or environment.get("JUBAKO_RUN", "")
@@ -56,9 +57,10 @@ def find_paths(data: str = "", run: str = "") -> Paths:
     else:
         home = (environment.get("XDG_DATA_HOME") or _home() + "/.local/share") + "/jubako"
         runtime = environment.get("XDG_RUNTIME_DIR", "")
-        runtime = runtime + "/jubako" if _usable(runtime) else f"/tmp/jubako-{os.getuid()}"
+        runtime = runtime + "/jubako" if _usable(runtime) else ""
         cache = (environment.get("XDG_CACHE_HOME") or _home() + "/.cache") + "/jubako"
-    return Paths(os.path.abspath(data or home), os.path.abspath(run or runtime), os.path.abspath(cache))
+    run = run or runtime or _claim(f"/tmp/jubako-{os.getuid()}", 0o711)
+    return Paths(os.path.abspath(data or home), os.path.abspath(run), os.path.abspath(cache))
 
 
 def make_directory(path: str, mode: int = 0o700) -> str:
@@ -75,6 +77,11 @@ def make_directory(path: str, mode: int = 0o700) -> str:
         raise JubakoError.from_os_error(
             "make directory", path, failure, "choose another place with --root or JUBAKO_ROOT, or JUBAKO_RUN"
         ) from failure
+    return _own(path, status)
+
+
+def _own(path: str, status: os.stat_result) -> str:
+    """`path`, unless it is no directory or anybody else may write to it."""
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise JubakoError(
             "use directory",
@@ -83,6 +90,21 @@ def make_directory(path: str, mode: int = 0o700) -> str:
             hint="somebody else may have made it: remove it, or set XDG_RUNTIME_DIR or JUBAKO_RUN",
         )
     return path
+
+
+def _claim(path: str, mode: int) -> str:
+    """A directory of /tmp, made before anything is looked for in it: from then on its sticky bit keeps everybody else
+    from putting another there, in which our names would lead to files of this user's or to sockets of theirs."""
+    try:
+        try:
+            os.mkdir(path, mode)
+            os.chmod(path, mode)
+        except FileExistsError:
+            pass
+        status = os.lstat(path)
+    except OSError:  # whoever needs it will say so
+        return path
+    return _own(path, status)
 
 
 def make_run_directories(paths: Paths) -> None:
@@ -104,7 +126,7 @@ def _home() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
-        return f"/tmp/jubako-{os.getuid()}-home"
+        return _claim(f"/tmp/jubako-{os.getuid()}-home", 0o700)
 
 
 def _usable(runtime: str) -> bool:

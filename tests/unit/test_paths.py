@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jubako.errors import JubakoError
-from jubako.paths import Paths, find_paths, make_directory, make_run_directories
+from jubako.paths import Paths, _claim, find_paths, make_directory, make_run_directories
 
 NAMES = ("JUBAKO_ROOT", "JUBAKO_RUN", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME")
 
@@ -20,6 +20,7 @@ def user(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setattr(os, "getuid", lambda: 4321)
+    monkeypatch.setattr("jubako.paths._claim", lambda path, mode: path)
     return monkeypatch
 
 
@@ -59,6 +60,33 @@ def test_flags_win_over_variables_and_variables_over_defaults(user: pytest.Monke
 def test_a_user_without_a_home_has_the_one_of_the_password_file(user: pytest.MonkeyPatch) -> None:
     user.setenv("HOME", "not absolute")
     assert find_paths().data == "/tmp/jubako-4321-home/.local/share/jubako"
+
+
+def test_a_place_in_tmp_is_made_before_anybody_else_can(tmp_path: Path) -> None:
+    path = f"{tmp_path}/jubako-1"
+    assert _claim(path, 0o711) == path == _claim(path, 0o711)
+    assert os.stat(path).st_mode & 0o777 == 0o711
+    assert _claim(f"{tmp_path}/missing/jubako-1", 0o711), "that it cannot be made is said by whoever needs it"
+
+
+@pytest.mark.parametrize("trick", ["link", "open", "file", "owner"])
+def test_a_place_in_tmp_that_somebody_else_has_prepared_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trick: str
+) -> None:
+    """Else `containers` in it could be a link to the user's home, in which what killed commands left is removed."""
+    path = tmp_path / "jubako-1"
+    if trick == "link":
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere")
+    elif trick == "file":
+        path.touch()
+    else:
+        path.mkdir()
+        path.chmod(0o777 if trick == "open" else 0o711)
+    if trick == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(JubakoError, match="not a directory of this user alone"):
+        _claim(str(path), 0o711)
 
 
 def test_a_directory_is_made_with_its_parents_and_again_without_harm(tmp_path: Path) -> None:
