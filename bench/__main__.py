@@ -115,9 +115,8 @@ def report(times: dict[str, Times], peers: list[Peer], warm: dict[str, Series], 
     warm_launcher.report(warm)
     print(f"\n{'':36} {'measured':>9} {'at most':>9}")
     for figure in figures(times, warm, megabytes):
-        print(
-            f"{figure.what:36} {figure.value:6.2f}{figure.unit:3} {figure.target:6.2f}{figure.unit:3}   {figure.verdict}"
-        )
+        measured, most = (f"{value:6.2f}{figure.unit:3}" for value in (figure.value, figure.target))
+        print(f"{figure.what:36} {measured} {most}   {figure.verdict}")
     print(f"(the supervisor is of {alone:.1f} MB where it shares the interpreter with nobody)")
 
 
