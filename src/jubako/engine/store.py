@@ -80,8 +80,9 @@ def new_container(paths: Paths, identifier: str, name: str) -> tuple[str, Lock]:
     from one whose maker was killed. Nobody finds the directory before it is locked and has a state.
     """
     mode = 0o711 if os.getuid() == 0 else 0o700
-    for directory in (paths.data, paths.containers, paths.names):
-        make_directory(directory, mode)
+    make_directory(paths.data, mode)
+    make_directory(paths.containers)  # closed for root's too: set-uid files in layers would be everybody's to run
+    make_directory(paths.names)
     directory = container_directory(paths, identifier)
     unborn = directory + UNBORN
     os.mkdir(unborn, mode)
@@ -176,7 +177,7 @@ def write_state(directory: str, state: State) -> None:
 
 def is_alive(pid: int, started: int, boot: str) -> bool:
     """Whether the very process that was recorded is still there."""
-    return bool(pid) and boot == boot_id() and start_time(pid) == started
+    return pid > 0 and started > 0 and boot == boot_id() and start_time(pid) == started
 
 
 def read_document(path: str) -> dict[str, Any] | None:
