@@ -115,7 +115,7 @@ def _start(enter: Callable[[], Inside], work: Work, keep: tuple[int, ...], neede
         return RootChild(pid, reader)
     try:
         close_all_but((0, 1, 2, writer, *keep, *needed))
-        answer = _answer(enter, work)
+        answer = _answer(enter, work, writer)
         data = jsontext.dumps(answer).encode("utf-8", "surrogateescape")
         while data:
             data = data[os.write(writer, data) :]
@@ -123,13 +123,13 @@ def _start(enter: Callable[[], Inside], work: Work, keep: tuple[int, ...], neede
         os._exit(0)
 
 
-def _answer(enter: Callable[[], Inside], work: Work) -> dict[str, Any]:
+def _answer(enter: Callable[[], Inside], work: Work, report: int) -> dict[str, Any]:
     try:
         inside = enter()
         try:
             return work(inside)
         finally:
-            _leave(inside)
+            _leave(inside, report)
     except JubakoError as failure:
         return {"error": [failure.operation, failure.subject, failure.errno, failure.reason, failure.hint]}
     except OSError as failure:
@@ -139,8 +139,9 @@ def _answer(enter: Callable[[], Inside], work: Work) -> dict[str, Any]:
         return {"error": ["copy", "", 0, f"{type(failure).__name__}: {failure}", ""]}
 
 
-def _leave(inside: Inside) -> None:
-    os.close(inside.root)
+def _leave(inside: Inside, report: int) -> None:
+    """Let go of the root; a file system with a process of its own ends when nothing in it is open any more."""
+    close_all_but((0, 1, 2, report))
     if inside.mounted:
         mount.umount(inside.mounted, mount.MNT_DETACH)
         os.wait()
@@ -183,6 +184,7 @@ def _assemble(paths: Paths, prepared: Prepared, privileged: bool) -> Inside:
         MountOverlay(source.lower, source.upper, source.work, stage).apply(Slots())
         path = stage
     elif source.kind in ("prepared", "assembled"):
+        _become_first()
         fuse = next(step for step in prepared.plan.steps if type(step).__name__ == "StartFuseOverlay")
         fuse.apply(Slots())
         mounted = path
@@ -199,6 +201,16 @@ def _assemble(paths: Paths, prepared: Prepared, privileged: bool) -> Inside:
         lambda uid, gid: (_translated(uids, uid, 0, 1), _translated(gids, gid, 0, 1)),
         mounted,
     )
+
+
+def _become_first() -> None:
+    """Go on as PID 1 of a PID namespace: whatever ends this process ends the file system's process, too."""
+    clone.unshare(clone.CLONE_NEWPID)
+    pid = os.fork()
+    if pid:
+        close_all_but(())
+        os.waitpid(pid, 0)
+        os._exit(0)
 
 
 def _translated(entries: tuple[tuple[int, int, int], ...], number: int, have: int, want: int) -> int:
