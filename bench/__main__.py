@@ -24,7 +24,7 @@ import warm_launcher
 from measure import Times, take_turns
 from memory import machine, supervisor_cost
 from peers import Peer, end_podman, find_peers
-from warm_launcher import Series
+from warm_launcher import SAME, Series
 
 COMMAND = "jubako run"
 BARE = "python3 -I -S -c pass"
@@ -93,8 +93,8 @@ def figures(times: dict[str, Times], warm: dict[str, Series], megabytes: float) 
         for name, target in TARGETS.items()
         if name in times
     ]
-    launched, bwrap = (Times(name, tuple(warm[name].times)) for name in ("jubako, warm launcher", "bwrap, same mounts"))
-    found.append(Figure("warm launcher / bwrap, same mounts", launched.median / bwrap.median, WARM_TARGET))
+    launched, bwrap = (Times(name, tuple(warm[name].times)) for name in ("jubako, warm launcher", SAME))
+    found.append(Figure(f"warm launcher / {SAME}", launched.median / bwrap.median, WARM_TARGET))
     found.append(Figure("a detached container's supervisor", megabytes, MEMORY_TARGET, " MB"))
     return found
 
