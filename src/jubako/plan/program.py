@@ -13,7 +13,7 @@ import stat
 
 from jubako.errors import JubakoError, NotExecutableError, ProgramNotFoundError
 from jubako.linux.libc import MACHINE
-from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
+from jubako.linux.openat2 import MAX_LINKS, RESOLVE_NO_MAGICLINKS, openat2
 from jubako.record import record
 
 _ELF_MACHINES = {
@@ -150,10 +150,42 @@ def _open(path: str) -> int:
     except OSError as failure:
         if failure.errno != errno.ENOSYS:
             raise
-    real = os.path.realpath(path)  # kernels before 5.6: /proc cannot be part of a program's path at all
-    if real == "/proc" or real.startswith("/proc/"):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return os.open(_resolve_outside_proc(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _resolve_outside_proc(path: str) -> str:
+    """Without openat2: `path` with its links resolved here, one by one, since a magic link reads like any other. So
+    nothing in a proc file system, wherever that is mounted, can be part of a program's path at all."""
+    devices = _proc_devices()
+    at, links = "/" if path.startswith("/") else os.getcwd(), 0
+    todo = path.split("/")[::-1]
+    while todo:
+        part = todo.pop()
+        if part in ("", ".", ".."):
+            at = os.path.dirname(at) if part == ".." else at
+            continue
+        step = os.path.join(at, part)
+        status = os.lstat(step)
+        if status.st_dev in devices or links > MAX_LINKS or step == "/proc":
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            target = os.readlink(step)
+            at = "/" if target.startswith("/") else at
+            todo += target.split("/")[::-1]
+        else:
+            at = step
+    return at
+
+
+def _proc_devices() -> frozenset[int]:
+    try:
+        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+            text = b"".join(iter(lambda: file.read(1 << 16), b""))
+    except OSError:
+        return frozenset()
+    numbers = [line.split()[2].decode().split(":") for line in text.splitlines() if b" - proc " in line]
+    return frozenset(os.makedev(int(major), int(minor)) for major, minor in numbers)
 
 
 def _check_elf(head: bytes, name: str) -> None:
