@@ -169,5 +169,9 @@ def receive(socket: Socket) -> tuple[Message | None, tuple[int, ...]]:
     try:
         data, descriptors = scm.receive(socket)
     except ConnectionResetError:
-        return None, ()
+        # The peer closed with a packet of ours unread. That is told once, ahead of the packets that it sent before.
+        try:
+            data, descriptors = scm.receive(socket)
+        except ConnectionResetError:
+            return None, ()
     return (decode(data) if data else None), descriptors
