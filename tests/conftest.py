@@ -97,7 +97,7 @@ def machine(account: Account) -> Machine:
     ordinary = accounts.ordinary()
     known = (account,) if ordinary in (None, account) else (account, ordinary)
     for each in known:
-        Command(each, Path("/"), each.prefix)("run", "host", "--", "true")
+        Command(each, Path("/"), each.prefix)("run", "--rm", "host", "--", "true")
     return Machine(known)
 
 
