@@ -19,6 +19,10 @@ else:
         return lambda decorated: decorated
 
 
+_MISSING = object()
+_NONE: dict[str, str] = {}
+
+
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
     """Make `cls` a frozen value type of its annotated fields (inherited fields first). Private names,
@@ -28,48 +32,52 @@ def record(cls: type[T]) -> type[T]:
 
 def build(cls: type[T]) -> type[T]:
     """Give `cls` its constructor, equality, hash and repr; shared by every decorator of this kind."""
-    fields: list[str] = []
-    defaults: dict[str, object] = {}
+    template: dict[str, object] = {}  # every field in order, with its default
     for base in reversed(cls.__mro__):
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
-            if name.startswith("_") or name.isupper() or annotation.startswith("ClassVar"):
+        inside = base.__dict__
+        for name, annotation in inside.get("__annotations__", _NONE).items():
+            if name[0] == "_" or name.isupper() or annotation.startswith("ClassVar"):
                 continue
-            if name not in fields:
-                fields.append(name)
-            if name in base.__dict__:
-                defaults[name] = base.__dict__[name]
-    names = tuple(fields)
+            if name in inside or name not in template:
+                template[name] = inside.get(name, _MISSING)
+    names = tuple(template)
+    needed = tuple([name for name in names if template[name] is _MISSING])
 
+    # Every start makes some hundred records: no loop here runs in the interpreter but over what has no default.
     def __init__(self: object, *args: object, **kwargs: object) -> None:
-        if len(args) > len(names):
-            raise TypeError(f"{cls.__name__} takes {len(names)} fields, got {len(args)}")
-        values = dict(defaults)
-        values.update(zip(names, args, strict=False))
-        for name, value in kwargs.items():
-            if name not in names:
-                raise TypeError(f"{cls.__name__} has no field {name!r}")
-            if args and name in names[: len(args)]:
-                raise TypeError(f"{cls.__name__} got {name!r} twice")
-            values[name] = value
-        if len(values) != len(names):
-            missing = ", ".join(name for name in names if name not in values)
-            raise TypeError(f"{cls.__name__} needs {missing}")
-        for name in names:
-            self.__dict__[name] = values[name]
+        values = self.__dict__
+        values.update(template)
+        values.update(zip(names, args))  # noqa: B905 - `strict` would refuse what defaults are for
+        values.update(kwargs)
+        if len(values) != len(names) or len(args) > len(names) or (args and kwargs and _meet(kwargs, names, args)):
+            raise _refusal(cls, args, kwargs)
+        for name in needed:
+            if values[name] is _MISSING:
+                raise _refusal(cls, args, kwargs)
 
-    methods: dict[str, object] = {
-        "__init__": __init__,
-        "__setattr__": _refuse_change,
-        "__delattr__": _refuse_change,
-        "__eq__": _equal,
-        "__hash__": _hash,
-        "FIELDS": names,
-    }
-    if "__repr__" not in cls.__dict__:
-        methods["__repr__"] = _show
-    for name, value in methods.items():
+    for name, value in (("__init__", __init__), ("FIELDS", names), *_METHODS.items()):
         setattr(cls, name, value)
+    if "__repr__" not in cls.__dict__:
+        cls.__repr__ = _show  # type: ignore[method-assign]
     return cls
+
+
+def _meet(kwargs: dict[str, object], names: tuple[str, ...], args: tuple[object, ...]) -> bool:
+    """Whether a field is given by place and by name."""
+    return not kwargs.keys().isdisjoint(names[: len(args)])
+
+
+def _refusal(cls: type, args: tuple[object, ...], kwargs: dict[str, object]) -> TypeError:
+    names: tuple[str, ...] = cls.FIELDS  # type: ignore[attr-defined]
+    if len(args) > len(names):
+        return TypeError(f"{cls.__name__} takes {len(names)} fields, got {len(args)}")
+    for name in kwargs:
+        if name not in names:
+            return TypeError(f"{cls.__name__} has no field {name!r}")
+        if name in names[: len(args)]:
+            return TypeError(f"{cls.__name__} got {name!r} twice")
+    missing = [name for name in names[len(args) :] if name not in kwargs and not hasattr(cls, name)]
+    return TypeError(f"{cls.__name__} needs {', '.join(missing)}")
 
 
 def replace(value: T, /, **changes: Any) -> T:
@@ -100,3 +108,6 @@ def _hash(self: object) -> int:
 def _show(self: object) -> str:
     inside = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
     return f"{type(self).__name__}({inside})"
+
+
+_METHODS = {"__setattr__": _refuse_change, "__delattr__": _refuse_change, "__eq__": _equal, "__hash__": _hash}
