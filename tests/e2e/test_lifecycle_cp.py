@@ -257,3 +257,16 @@ def test_distinct_ids_are_the_containers_own_on_both_ways(jubako, busybox, tmp_p
         assert (archive.getmember("file").uid, archive.getmember("file").gid) == (5, 6)
     jubako("start", "web", check=True)
     assert inside(jubako, "stat -c %u:%g /tmp/more") == "0:0\n"
+
+
+def test_the_layer_over_the_host_is_reached_while_it_does_not_run(jubako, program, tmp_path):
+    program("fuse-overlayfs", "fuse-overlayfs")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse is closed to this account")
+    jubako("run", "--name", "web", "host:rw", "--", "sh", "-c", "echo made > /root/made", check=True)
+    jubako("cp", "web:/root/made", tmp_path / "made", check=True)
+    assert (tmp_path / "made").read_text() == "made\n"
+    (tmp_path / "made").write_text("changed\n")
+    jubako("cp", tmp_path / "made", "web:/root/made", check=True)
+    jubako("cp", "web:/root/made", tmp_path / "again", check=True)
+    assert (tmp_path / "again").read_text() == "changed\n"

@@ -149,3 +149,17 @@ def _ticks(pid: int) -> int:
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def test_a_log_with_a_size_keeps_what_came_last(jubako, directories):
+    script = "n=0; while [ $n -lt 6000 ]; do n=$((n+1)); echo line-number-$n; done"
+    flags = ("--name", "one", "--log-opt", "max-size=64k")
+    jubako("run", "-d", *flags, "host", "--", "sh", "-c", script, check=True)
+    jubako("wait", "one", check=True)
+    lines = jubako("logs", "one", check=True).lines
+    assert lines[-1] == "line-number-6000"
+    assert lines == [f"line-number-{n}" for n in range(6001 - len(lines), 6001)]
+    (container,) = (directories.data / "containers").iterdir()
+    assert sum(log.stat().st_size for log in container.glob("log*")) < 5 * 64 * 1024
+    for wrong in (("--log-opt", "size=3"), ("--log-opt", "max-size=big"), ("--log-driver", "journald")):
+        assert jubako("run", "--rm", *wrong, "host", "--", "true").exit_code == 125

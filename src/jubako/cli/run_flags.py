@@ -73,8 +73,19 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
         choices=("always", "missing", "never", "newer"),
         group=LIFE_CYCLE,
     ),
-    Flag(("--log-driver",), "how the output of a detached container is kept", metavar="DRIVER", group=LIFE_CYCLE),
-    Flag(("--log-opt",), "an option of the log driver", LIST, metavar="KEY=VALUE", group=LIFE_CYCLE),
+    Flag(
+        ("--log-driver",),
+        "how output is kept: k8s-file (a file, by default) or none",
+        metavar="DRIVER",
+        group=LIFE_CYCLE,
+    ),
+    Flag(
+        ("--log-opt",),
+        "max-size=SIZE: begin the log anew from so many bytes on, and keep one older part",
+        LIST,
+        metavar="KEY=VALUE",
+        group=LIFE_CYCLE,
+    ),
     Flag(("-l", "--label"), "a label, for filters and people", LIST, metavar="KEY[=VALUE]", group=LIFE_CYCLE),
     Flag(
         ("--label-file",), "read labels from FILE, one a line", LIST, metavar="FILE", group=LIFE_CYCLE, completes="file"

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from jubako.engine.parse.logs import LogRequest
     from jubako.image.model import Image
 
 
@@ -92,13 +93,16 @@ def make_container(paths: Paths, options: RunOptions, *, describe: bool = True) 
     context = read_context(identifier, tty_group=basis.ids.gids.size > 5)
     request = build_request(options, image.config if image is not None else None, context)
     refuse_limits(request)
+    log = _log_request(options)
     if options.replace and options.name:
         from jubako.engine.deleting import replace_container
 
         replace_container(paths, options.name)
+    if options.name:
+        _free_name(paths, options.name)
     name, lock = store.new_container(paths, identifier, options.name)
     directory = store.container_directory(paths, identifier)
-    document = _describe(identifier, name, options, request, image)
+    document = _describe(identifier, name, options, request, image, log)
     me = os.getpid()
     state = store.State(
         store.CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id(), created=time.time_ns()
@@ -126,7 +130,9 @@ def write_documents(made: Made) -> None:
     store.write_document(made.container.directory + "/container.json", made.container.document)
 
 
-def _describe(identifier: str, name: str, options: RunOptions, request: Request, image: Image | None) -> dict[str, Any]:
+def _describe(
+    identifier: str, name: str, options: RunOptions, request: Request, image: Image | None, log: LogRequest
+) -> dict[str, Any]:
     """`container.json`: all that a later command needs and config.json does not say."""
     return {
         "id": identifier,
@@ -136,10 +142,28 @@ def _describe(identifier: str, name: str, options: RunOptions, request: Request,
         "command": list(request.spec.process.args),
         "rm": options.rm,
         "interactive": options.interactive,
-        "log": bool(options.detach or not options.rm) and options.log_driver != "none",
+        "log": bool(options.detach or not options.rm) and log.kept,
+        "log_limit": log.limit,
         "labels": dict(request.extras.labels),
         "extras": dump_extras(request.extras),
     }
+
+
+def _free_name(paths: Paths, name: str) -> None:
+    """A name whose container was left behind by a killed command is free."""
+    from jubako.engine.reserve import holder_of
+
+    holder = holder_of(paths, name) if "/" not in name else ""
+    if holder:
+        from jubako.engine.reaping import reap_container
+
+        reap_container(paths, holder)
+
+
+def _log_request(options: RunOptions) -> LogRequest:
+    from jubako.engine.parse.logs import parse_log
+
+    return parse_log(options.log_driver, options.log_opt)
 
 
 def _allocate(
