@@ -61,9 +61,11 @@ def _read_top(layers: tuple[str, ...], path: str) -> str:
             continue
         finally:
             os.close(root)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            continue
         with os.fdopen(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return file.read(_LARGEST_FILE).decode("utf-8", "replace")
+            return file.read(_LARGEST_FILE).decode("utf-8", "replace")
     return ""
 
 

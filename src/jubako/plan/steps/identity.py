@@ -161,9 +161,10 @@ def _read_inside(path: str) -> bytes:
         if failure.errno not in (errno.ENOSYS, errno.EPERM):
             raise JubakoError.from_os_error("read", path, failure) from failure
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return b""
     with os.fdopen(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return b""
         return b"".join(iter(lambda: file.read(1 << 16), b""))[:_BIG_FILE]
 
 

@@ -54,7 +54,13 @@ class EnterDirectory(Step):
         check_directory(self.path)
 
     def _enter(self) -> None:
-        fd = openat2(-100, self.path, os.O_PATH | os.O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS)
+        try:
+            fd = openat2(-100, self.path, os.O_PATH | os.O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS)
+        except OSError as failure:
+            if failure.errno != errno.ENOSYS:
+                raise
+            # No descriptor of the host is open any more, so a magic link leads nowhere but into the container.
+            fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fchdir(fd)
         finally:
