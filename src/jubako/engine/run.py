@@ -23,7 +23,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from jubako.engine.parse.logs import LogRequest
     from jubako.image.model import Image
 
 
@@ -131,7 +130,7 @@ def write_documents(made: Made) -> None:
 
 
 def _describe(
-    identifier: str, name: str, options: RunOptions, request: Request, image: Image | None, log: LogRequest
+    identifier: str, name: str, options: RunOptions, request: Request, image: Image | None, log: tuple[bool, int]
 ) -> dict[str, Any]:
     """`container.json`: all that a later command needs and config.json does not say."""
     return {
@@ -142,8 +141,8 @@ def _describe(
         "command": list(request.spec.process.args),
         "rm": options.rm,
         "interactive": options.interactive,
-        "log": bool(options.detach or not options.rm) and log.kept,
-        "log_limit": log.limit,
+        "log": bool(options.detach or not options.rm) and log[0],
+        "log_limit": log[1],
         "labels": dict(request.extras.labels),
         "extras": dump_extras(request.extras),
     }
@@ -160,10 +159,14 @@ def _free_name(paths: Paths, name: str) -> None:
         reap_container(paths, holder)
 
 
-def _log_request(options: RunOptions) -> LogRequest:
+def _log_request(options: RunOptions) -> tuple[bool, int]:
+    """Whether there is a log, and its size in bytes (0: any)."""
+    if not options.log_driver and not options.log_opt:
+        return True, 0
     from jubako.engine.parse.logs import parse_log
 
-    return parse_log(options.log_driver, options.log_opt)
+    log = parse_log(options.log_driver, options.log_opt)
+    return log.kept, log.limit
 
 
 def _allocate(
