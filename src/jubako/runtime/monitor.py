@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 CONTROL = "control"
 SIGKILL = 9
+_LAST_WORDS = 1 << 20
 _IGNORED = (1, 2, 3, 13, 15, 18, 20, 21, 22, 10, 12, 14)
 
 
@@ -83,6 +84,7 @@ class Monitor:
         self.input: Input | None = None
         self.poller = select.poll()
         self.namespaces: dict[str, int] = {}
+        self.most_clients = 1 << 16
 
     def run(self) -> int:
         """Supervise until the container's first process ends; the exit code as shells count it."""
@@ -105,7 +107,7 @@ class Monitor:
         self._drain_all()
         try:
             self.ended(code)
-        except JubakoError as failure:  # the program's end is the program's: what could not be tidied is only said
+        except (JubakoError, OSError) as failure:  # the end is the program's: what could not be tidied is only said
             os.write(2, f"jubako: warning: {failure}\n".encode("utf-8", "surrogateescape"))
         self._accept_late(listener)
         listener.close()
@@ -179,8 +181,7 @@ class Monitor:
             self._move_output(ready)
             self._move_input(ready)
             if listener.fileno() in ready:
-                client = scm.accept(listener)
-                self.clients[client.fileno()] = client
+                self._accept(listener)
             for fd in [fd for fd in self.clients if fd in ready]:
                 self._serve(self.clients[fd])
             if self.owner is not None and self.owner.fileno() in ready:
@@ -196,18 +197,18 @@ class Monitor:
         """What to wait for in this round; few descriptors, so they are simply listed anew."""
         self.poller = select.poll()
         watch = self.poller.register
-        watch(listener.fileno(), select.POLLIN)
+        if len(self.clients) < self.most_clients:
+            watch(listener.fileno(), select.POLLIN)
         watch(pidfd, select.POLLIN)
         for client in self.clients.values():
             watch(client.fileno(), select.POLLIN)
         if self.owner is not None:
             watch(self.owner.fileno(), select.POLLIN)
         for source in self.sources.values():
-            if source.stalled:
-                for sink in source.sinks:
-                    if sink.pending:
-                        watch(sink.fd, select.POLLOUT)
-            else:
+            for sink in source.sinks:
+                if sink.pending or sink.client:
+                    watch(sink.fd, select.POLLOUT if sink.pending else 0)
+            if not source.stalled:
                 watch(source.fd, select.POLLIN)
         if self.input is not None:
             if self.input.pending:
@@ -218,12 +219,17 @@ class Monitor:
 
     def _move_output(self, ready: dict[int, int]) -> None:
         for fd, source in list(self.sources.items()):
+            for sink in [sink for sink in source.sinks if not sink.pending and sink.fd in ready]:
+                sink.close()  # POLLERR: its reader is gone
+                source.sinks.remove(sink)
             if source.stalled:
                 if any(sink.fd in ready for sink in source.sinks):
                     source.sinks = [s for s in source.sinks if not (s.pending and s.fd in ready) or s.drain()]
             elif fd in ready and source.pump() < 0:
                 source.close()
                 del self.sources[fd]
+                if fd == self.applier.slots.values.get("master"):
+                    del self.applier.slots.values["master"]  # a late word about the window must find no other file
 
     def _move_input(self, ready: dict[int, int]) -> None:
         feed = self.input
@@ -262,8 +268,9 @@ class Monitor:
             return
         try:
             self._answer(client, message)
-        except OSError:
-            return  # the client is gone: the next round sees its end
+        except OSError:  # it is gone, does not listen, or there are no descriptors left: the end of the link tells it
+            del self.clients[client.fileno()]
+            client.close()
 
     def _answer(self, client: scm.Socket, message: Message) -> None:
         if isinstance(message, GiveNamespaces):
@@ -274,15 +281,33 @@ class Monitor:
         elif isinstance(message, Signal | Resize):
             self._act(message)
 
+    def _accept(self, listener: scm.Socket) -> None:
+        """One more client, who cannot make this process wait. Where descriptors run out, the others wait for one to go:
+        no number of clients ends a container."""
+        try:
+            client = scm.accept(listener)
+        except OSError:
+            self.most_clients = max(1, len(self.clients))
+            return
+        client.setblocking(False)
+        self.clients[client.fileno()] = client
+
     def _attach(self, client: scm.Socket, wants_input: bool) -> None:
         theirs: list[int] = []
+        try:
+            self._make_pipes(client, theirs, wants_input)
+        finally:
+            for fd in theirs:
+                os.close(fd)
+
+    def _make_pipes(self, client: scm.Socket, theirs: list[int], wants_input: bool) -> None:
         for kind in (STDOUT, STDERR):
             reader, writer = os.pipe()
             os.set_blocking(writer, False)
             theirs.append(reader)
             sources = [source for source in self.sources.values() if source.kind == kind]
             if sources:
-                sources[0].sinks.append(Sink(writer, owned=True))
+                sources[0].sinks.append(Sink(writer, owned=True, client=True))
             else:
                 os.close(writer)
         if wants_input and self.input is not None:
@@ -291,8 +316,6 @@ class Monitor:
             self.input.clients.append(reader)
             theirs.append(writer)
         send(client, Attached(int("master" in self.applier.slots)), tuple(theirs))
-        for fd in theirs:
-            os.close(fd)
 
     def _hear_owner(self) -> None:
         owner = self.owner
@@ -343,15 +366,18 @@ class Monitor:
         """Whoever connected before the socket's name was gone hears of the end, too."""
         poller = select.poll()
         poller.register(listener.fileno(), select.POLLIN)
-        while poller.poll(0):
-            client = scm.accept(listener)
-            self.clients[client.fileno()] = client
+        known = -1
+        while poller.poll(0) and known < len(self.clients):
+            known = len(self.clients)
+            self._accept(listener)
 
     def _drain_sources(self) -> None:
-        """What the container wrote last; nobody can write any more, or (a shared one) nobody is waited for."""
+        """What the container wrote last: as much as a pipe holds. Nobody can write any more, or (in a shared PID
+        namespace) somebody who does not stop."""
         for source in self.sources.values():
-            while source.pump() > 0:
-                pass
+            left = _LAST_WORDS
+            while left > 0 and (taken := source.pump()) > 0:
+                left -= taken
 
     def _drain_all(self) -> None:
         for source in self.sources.values():
@@ -359,7 +385,8 @@ class Monitor:
                 while sink.pending:
                     poller = select.poll()
                     poller.register(sink.fd, select.POLLOUT)
-                    if not poller.poll(2000 if self.owner is None else None) or not sink.drain():
+                    patience = 2000 if sink.client or self.owner is None else None
+                    if not poller.poll(patience) or not sink.drain():
                         break
             source.close()
         self.sources = {}

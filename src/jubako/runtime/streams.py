@@ -7,6 +7,7 @@ caller's is full, its source is not read, and the container feels it as it would
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -20,11 +21,13 @@ STDOUT, STDERR = 1, 2
 
 
 class Sink:
-    """One place where output goes, with what it has not taken yet. It gives up silently once its reader is gone."""
+    """One place where output goes, with what it has not taken yet. It gives up silently once its reader is gone; a full
+    disk it tells. `client` is a pipe made for somebody who attached."""
 
-    def __init__(self, fd: int, *, owned: bool) -> None:
+    def __init__(self, fd: int, *, owned: bool, client: bool = False) -> None:
         self.fd = fd
         self.owned = owned
+        self.client = client
         self.pending = b""
         patient = os.get_blocking(fd) and not stat.S_ISREG(os.fstat(fd).st_mode)
         self.portion = PIPE_BUF if patient else CHUNK
@@ -43,7 +46,9 @@ class Sink:
             written = os.write(self.fd, self.pending[: self.portion])
         except BlockingIOError:
             return True
-        except OSError:
+        except OSError as failure:
+            if failure.errno not in (errno.EPIPE, errno.EIO):
+                _tell(f"jubako: warning: output is lost: {os.strerror(failure.errno or 0)}\n")
             self.close()
             return False
         self.pending = self.pending[written:]
@@ -55,6 +60,13 @@ class Sink:
         if self.owned and self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _tell(text: str) -> None:
+    try:
+        os.write(2, text.encode())
+    except OSError:  # nobody can be told
+        return
 
 
 class Source:
