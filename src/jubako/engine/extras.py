@@ -134,9 +134,17 @@ def read_context(container_id: str, tty_group: bool = False) -> Context:
 
     return Context(
         container_id,
-        os.getcwd(),
+        _working_directory(),
         tuple(os.environ.items()),
         os.uname().nodename,
         tty_group,
         last_cap(),
     )
+
+
+def _working_directory() -> str:
+    """Where relative paths count from; empty where it was removed: a container needs none."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""

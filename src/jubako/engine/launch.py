@@ -105,8 +105,14 @@ def read_request(container: store.Container) -> Request:
     from jubako.spec import load as load_spec
 
     document = store.read_document(container.directory + "/config.json")
-    if document is None:
-        raise JubakoError("read", container.directory + "/config.json", reason="it is missing")
+    if document is None or "extras" not in container.document:
+        missing = "config.json" if document is None else "container.json"
+        raise JubakoError(
+            "read",
+            f"{container.directory}/{missing}",
+            reason="it is missing or damaged",
+            hint="jubako rm -f removes it",
+        )
     return Request(load_spec.load(document), load_extras(container.document["extras"]))
 
 
@@ -144,6 +150,7 @@ class _Launch:
             raise
 
     def _run(self) -> int:
+        os.umask(0o022)  # the caller's may close /etc/hosts to the program's user, or open the control socket to all
         spec = self.request.spec
         mode = 0o711 if os.geteuid() == 0 else 0o700
         make_directory(self.run_directory, mode)

@@ -62,7 +62,10 @@ def _make_copy(paths: Paths, directory: str, prepared: Prepared) -> None:
 
         base = open_base(paths)
         os.close(base.fd)
-        os.chown(made, base.ids.uids.to_outside(0) or 0, base.ids.gids.to_outside(0) or 0)
+        uid, gid = base.ids.uids.to_outside(0) or 0, base.ids.gids.to_outside(0) or 0
+        os.chown(made, uid, gid)
+        os.chown(paths.containers, 0, gid)  # who copies is root of the base: let that one pass, and nobody else
+        os.chmod(paths.containers, 0o710)
     copy_layers_in_base(paths, tuple(reversed(prepared.root.lower)), made)
     ids = prepared.ids
     if _moves(ids.uids) or _moves(ids.gids):

@@ -60,7 +60,7 @@ def _is_stale(directory: str) -> bool:
 
 def _settle(paths: Paths, identifier: str, directory: str) -> None:
     state = store.recorded_state(directory)
-    document = store.read_document(directory + "/container.json")
+    document = store.read_described(directory)
     if state is not None:
         remove_group(state.cgroup)
     remove_run_directory(store.run_directory(paths, identifier))
@@ -108,8 +108,8 @@ def _reap_names(paths: Paths) -> None:
 def _is_called(paths: Paths, identifier: str, name: str) -> bool:
     """Whether the container is there and says that this is its name; one in the making may not say so yet."""
     directory = store.container_directory(paths, identifier)
-    document = store.read_document(directory + "/container.json")
-    if document is None:
+    document = store.read_described(directory)
+    if not document:
         return store.recorded_state(directory) is not None
     return document.get("name") == name
 

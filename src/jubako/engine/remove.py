@@ -12,7 +12,7 @@ from jubako.paths import Paths
 def remove_directories(paths: Paths, container: store.Container, *, inside: bool) -> None:
     """Remove the container's directories and let go of its name. `inside` says that this process may write files of
     all of the base's ids already, as a supervisor may."""
-    document = store.read_document(container.directory + "/container.json") or container.document
+    document = store.read_described(container.directory) or container.document
     called = str(document.get("name", container.name))
     remove_run_directory(store.run_directory(paths, container.id))
     layered = [

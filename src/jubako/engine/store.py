@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CREATING, CREATED, RUNNING, PAUSED, EXITED = "creating", "created", "running", "paused", "exited"
+DAMAGED = "damaged"
+"""What a container is whose files cannot be read, after a loss of power say: it can be listed and removed."""
 KILLED = 137
 UNBORN = ".new"
 """What the name of a directory ends with that is not a container yet."""
@@ -50,6 +52,12 @@ class State:
     finished: int = 0
     error: str = ""
     cgroup: str = ""
+
+
+_UNKNOWN: dict[str, Any] = {
+    "name": "", "image": "", "image_id": "", "command": [], "labels": {},
+    "rm": False, "interactive": False, "log": False,
+}  # fmt: skip
 
 
 @record
@@ -144,10 +152,12 @@ def read_container(paths: Paths, identifier: str) -> Container | None:
     state = read_state(directory)
     if state is None:
         return None
-    document = read_document(directory + "/container.json")
-    if document is None and state.status != CREATING:
+    document = read_described(directory)
+    if document is None:  # it is being made, or removed
         return None
-    document = document or {}
+    if document == {}:
+        document = _UNKNOWN
+        state = state if state.status in (CREATING, RUNNING) else replace(state, status=DAMAGED)
     if state.status == RUNNING and state.cgroup and is_frozen(state.cgroup):
         state = replace(state, status=PAUSED)
     return Container(identifier, str(document.get("name", "")), directory, document, state)
@@ -165,9 +175,22 @@ def read_state(directory: str) -> State | None:
 
 
 def recorded_state(directory: str) -> State | None:
-    """The state as it was last written."""
-    document = read_document(directory + "/state.json")
-    return State(**document) if document is not None else None
+    """The state as it was last written; what a later version has put there besides is left out."""
+    try:
+        document = read_document(directory + "/state.json")
+    except JubakoError as failure:
+        return State(DAMAGED, error=failure.reason)
+    if document is None:
+        return None
+    return State(**{name: value for name, value in document.items() if name in State.__annotations__})
+
+
+def read_described(directory: str) -> dict[str, Any] | None:
+    """What `container.json` says: nothing where it is damaged, None where it is missing."""
+    try:
+        return read_document(directory + "/container.json")
+    except JubakoError:
+        return {}
 
 
 def write_state(directory: str, state: State) -> None:

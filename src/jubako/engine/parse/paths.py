@@ -30,5 +30,7 @@ def parse_source(text: str, directory: str, flag: str, value: str) -> str:
     if "\0" in text:
         raise refuse(flag, value, "a path cannot hold a NUL character")
     path = os.path.join(directory, text)
+    if not path.startswith("/"):
+        raise refuse(flag, value, "a relative path needs a working directory, and this process's was removed")
     # `x/..` is the parent of what x leads to, which only the file system can tell.
     return os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path)
