@@ -261,3 +261,13 @@ def test_what_only_a_running_container_can_do_is_refused_with_the_remedy(jubako)
 def test_shutdown_ends_the_base_and_the_next_container_makes_it_anew(jubako):
     assert jubako("system", "shutdown").exit_code == 0
     assert jubako("run", "--rm", "host", "--", "id", "-u").stdout == "0\n"
+
+
+def test_pausing_without_a_control_group_says_what_is_missing(jubako):
+    detached(jubako, "one", STUBBORN)
+    if jubako("inspect", "-f", "{{.Jubako.Cgroup}}", "one", check=True).stdout.strip():
+        pytest.skip("this session has a delegated control group: see test_lifecycle_cgroup")
+    result = jubako("pause", "one")
+    assert result.exit_code == 125
+    assert "control group" in result.stderr
+    assert "hint:" in result.stderr
