@@ -17,8 +17,11 @@ import sys
 sys.path.append(sys.argv[1])
 from jubako import startpack
 print(startpack.use(sys.argv[2]))
+import jubako.engine.names
 from jubako.cli import main
-print(type(main.__loader__).__name__, main.__file__, main.__cached__)
+from jubako.engine import run
+assert main.__package__ == "jubako.cli" and jubako.cli.main is main and jubako.engine.run.store is jubako.engine.store
+print(main.__spec__ is None, type(jubako.engine.names.__loader__).__name__, main.__file__)
 startpack.keep(sys.argv[2])
 """
 
@@ -46,10 +49,22 @@ def start(library: Path, pack: Path) -> list[str]:
 
 
 def test_the_second_start_takes_the_modules_from_the_pack(library: Path, pack: Path) -> None:
-    used, loader, file, cached = start(library, pack)
-    assert (used, loader) == ("True", "_Loader")
+    used, made_at_once, loader, file = start(library, pack)
+    assert (used, made_at_once, loader) == ("True", "True", "_Loader")
     assert file == str(library / "jubako/cli/main.py")
-    assert cached.endswith(f".{sys.implementation.cache_tag}.pyc")
+
+
+def test_a_module_that_fails_is_left_to_the_ordinary_import(library: Path, pack: Path) -> None:
+    with open(library / "jubako/cli/table.py", "a") as file:
+        file.write("import no_such_module\n")
+    trial = (
+        "import sys; sys.path.append(sys.argv[1]); from jubako import startpack; startpack.keep(sys.argv[2])\n"
+        "print(startpack.use(sys.argv[2])); import jubako.cli.main"
+    )
+    argv = (sys.executable, "-I", "-S", "-c", trial, str(library), str(pack))
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.stdout == "True\n"
+    assert "No module named 'no_such_module'" in done.stderr
 
 
 def test_a_changed_source_makes_a_new_pack(library: Path, pack: Path) -> None:
@@ -62,11 +77,11 @@ def test_a_changed_source_makes_a_new_pack(library: Path, pack: Path) -> None:
 
 
 def test_a_removed_source_is_not_imported(library: Path, pack: Path) -> None:
-    (library / "jubako/plan/host.py").unlink()
+    (library / "jubako/spec/dump.py").unlink()
     assert start(library, pack)[0] == "False"
 
 
-@pytest.mark.parametrize("damage", [b"", b"jubako start pack 1\n", b"jubako start pack 1\nxx\r\n", None])
+@pytest.mark.parametrize("damage", [b"", b"jubako start pack 2\n", b"jubako start pack 2\nxx\r\n", None])
 def test_a_damaged_pack_is_ignored_and_made_anew(library: Path, pack: Path, damage: bytes | None) -> None:
     whole = pack.read_bytes()
     pack.write_bytes(whole[: len(whole) // 2] if damage is None else damage)

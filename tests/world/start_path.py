@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,26 +20,32 @@ KEPT = Path(__file__).parents[2] / "src/jubako/data/start-path.txt"
 """Shipped with the package: the start pack holds those of the list that are jubako's own."""
 
 
-def modules_of(*arguments: str) -> set[str]:
-    """The modules that `jubako ARGUMENTS` loads as it is installed, those of a bare interpreter left out."""
+def modules_of(*arguments: str) -> list[str]:
+    """The modules that `jubako ARGUMENTS` loads as it is installed, without the start pack, in the order in which they
+    are complete; those of a bare interpreter are left out."""
     import jubako
 
     main = Path(jubako.__file__).with_name("__main__.py")
-    return _loaded(str(main), *arguments) - _loaded("-c", "")
+    bare = _loaded("-c", "")
+    return [name for name in _loaded(str(main), *arguments) if name not in bare]
 
 
-def kept() -> set[str]:
-    return set(KEPT.read_text().split())
+def kept() -> list[str]:
+    return KEPT.read_text().split()
 
 
-def _loaded(*arguments: str) -> set[str]:
+def _loaded(*arguments: str) -> list[str]:
     python = (sys.executable, "-I", "-S", "-X", "importtime")
-    done = subprocess.run((*python, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "JUBAKO_DEBUG": "1"}  # the pack is for those who look for no fault
+    done = subprocess.run(
+        (*python, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment
+    )
     lines = done.stderr.splitlines()
     said = [line for line in lines if not line.startswith("import time:")]
     assert done.returncode == 0, "\n".join(said)
-    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")} - {"imported package"}
+    names = [line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")]
+    return [name for name in dict.fromkeys(names) if name != "imported package"]
 
 
 if __name__ == "__main__":
-    print(*sorted(modules_of("run", "--rm", "host", "--", "true")), sep="\n")
+    print(*modules_of("run", "--rm", "host", "--", "true"), sep="\n")
