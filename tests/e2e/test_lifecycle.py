@@ -116,6 +116,16 @@ def test_wait_prints_the_exit_codes_in_the_order_asked_also_of_what_is_removed(j
     assert jubako("wait", "gone").exit_code == 125
 
 
+def test_waiting_for_several_ends_with_ctrl_c(jubako):
+    detached(jubako, "one", STUBBORN)
+    detached(jubako, "two", STUBBORN)
+    for words in (("wait", "one"), ("wait", "one", "two"), ("logs", "-f", "one")):
+        waiter = jubako.start(*words)
+        time.sleep(0.5)
+        waiter.send_signal(2)
+        assert waiter.wait(5) == 130, words
+
+
 def test_wait_knows_other_conditions(jubako):
     jubako("create", "--name", "one", "host", "--", "sleep", "9", check=True)
     running = jubako.start("wait", "--condition", "running", "one")

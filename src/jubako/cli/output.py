@@ -222,9 +222,12 @@ def do_together(names: Sequence[str], action: Callable[[str], str]) -> int:
     each = list(dict.fromkeys(names))
     if len(each) < 2:
         return do_each(each, lambda name: _print_result(action(name)))
-    with ThreadPoolExecutor(min(len(each), 64)) as pool:
+    pool = ThreadPoolExecutor(min(len(each), 64))
+    try:
         futures = dict(zip(each, [pool.submit(action, name) for name in each], strict=True))
         return do_each(each, lambda name: _print_result(futures[name].result()))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what the threads wait for
 
 
 def _print_result(text: str) -> None:
