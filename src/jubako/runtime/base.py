@@ -63,8 +63,8 @@ def find_running(paths: Paths) -> Base | None:
     if pidfd is None:
         return None
     try:
-        fd = clone.open_namespace(pid, "user")
         ids = read_base(pid, os.geteuid(), os.getegid())
+        fd = clone.open_namespace(pid, "user")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     finally:
@@ -119,9 +119,10 @@ def _read_record(paths: Paths) -> tuple[int, int] | None:
     try:
         with open(paths.run + "/base", "rb", buffering=0) as file:
             pid, started, boot = file.read(256).decode().split()
+        entry = int(pid), int(started)
     except (FileNotFoundError, ValueError):
         return None
-    return (int(pid), int(started)) if boot == boot_id() else None
+    return entry if boot == boot_id() else None
 
 
 def _make(paths: Paths) -> Base:
