@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from jubako.linux.clone import unshare
+from jubako.linux.clone import CLONE_NEWUSER, unshare
 
 
 def in_child(body: Callable[[], Any], namespaces: int = 0) -> Any:
@@ -19,7 +19,7 @@ def in_child(body: Callable[[], Any], namespaces: int = 0) -> Any:
         try:
             os.dup2(writer, 100)
             if namespaces:
-                unshare(namespaces)
+                _enter(namespaces)
             text = json.dumps([body()])
         except BaseException:
             text = json.dumps({"failed": traceback.format_exc()})
@@ -33,3 +33,13 @@ def in_child(body: Callable[[], Any], namespaces: int = 0) -> Any:
     os.waitpid(pid, 0)
     assert isinstance(result, list), result["failed"]
     return result[0]
+
+
+def _enter(namespaces: int) -> None:
+    """New namespaces; in a new user namespace the caller is root, and the only one mapped."""
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(namespaces)
+    if namespaces & CLONE_NEWUSER:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)

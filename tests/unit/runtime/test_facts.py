@@ -39,7 +39,7 @@ def test_the_hosts_tree_is_its_system_directories_and_never_a_home() -> None:
 
 @pytest.mark.parametrize(
     ("home", "hidden"),
-    [("/usr/me", ("/usr/me",)), ("/usr/home/x", ("/usr/home/x",)), ("/home/me", ()), ("/", ()), ("", ()), ("/usrs", ())],
+    [("/usr/me", ("/usr/me",)), ("/usr/a/x", ("/usr/a/x",)), ("/home/me", ()), ("/", ()), ("", ()), ("/usrs", ())],
 )
 def test_a_home_below_what_is_shown_is_hidden(
     monkeypatch: pytest.MonkeyPatch, home: str, hidden: tuple[str, ...]
