@@ -1,44 +1,21 @@
-"""Bad input gets one clear error of one shape, the right exit code, and leaves nothing behind (which `clean` looks at)."""
+"""Bad input gets one clear error of one shape, the right exit code, and leaves nothing behind (see `clean`)."""
 
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
-import re
-import signal
 import struct
 import subprocess
-import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from world import archives
-from world.account import Account
-from world.box import eventually
 from world.command import Command, Result
-from world.traces import Directories
+from world.refusal import refused
 
 Run = Callable[..., Result]
-OPERATION = re.compile(r"jubako: [a-z-][^\n]*\n(  (step|hint): [^\n]*\n|  step \d+ of \d+: \w+\n|  [^\n]+\n)*\Z")
-
-
-def refused(result: Result, *words: str, code: int = 125) -> str:
-    """That `result` is one error of ours: *operation, subject, cause*, and perhaps hints; the text."""
-    assert result.exit_code == code, result
-    assert result.stdout == "", result
-    assert "Traceback" not in result.stderr, result
-    assert "a fault in jubako" not in result.stderr, result
-    assert "should not happen" not in result.stderr, result
-    assert OPERATION.match(result.stderr), result
-    assert result.stderr.count("jubako: ") == 1, result
-    for word in words:
-        assert word in result.stderr, f"no {word!r} in {result}"
-    return result.stderr
 
 
 # --- images and roots -------------------------------------------------------------------------------------------------
@@ -91,7 +68,9 @@ def test_a_program_that_is_not_executable(rootfs: Path, run: Run) -> None:
     refused(run("--rootfs", rootfs, "/test.txt"), "execute /test.txt: Permission denied (EACCES)", "chmod +x", code=126)
     (rootfs / "closed").write_text("#!/bin/sh\n")
     (rootfs / "closed").chmod(0o700)
-    refused(run("--user", "alice", "--rootfs", rootfs, "/closed"), "execute /closed: Permission denied (EACCES)", code=126)
+    refused(
+        run("--user", "alice", "--rootfs", rootfs, "/closed"), "execute /closed: Permission denied (EACCES)", code=126
+    )
 
 
 def test_a_program_that_is_no_program(rootfs: Path, run: Run) -> None:
@@ -320,8 +299,9 @@ def test_a_cidfile_of_a_container_that_could_not_start_is_removed(rootfs: Path, 
 
 
 @pytest.mark.parametrize(
-    "text", ["not json", "[]", "{}", '{"defaultAction": "SCMP_ACT_NOSUCH"}', '{"defaultAction": 1}', '{"syscalls": 3}', "",
-             '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"NO"}]}', "\0", "[" * 100_000],
+    "text", ["not json", "[]", "{}", '{"defaultAction": "SCMP_ACT_NOSUCH"}', '{"defaultAction": 1}', '{"syscalls": 3}',
+             "", '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"NO"}]}', "\0",
+             "[" * 100_000],
 )  # fmt: skip
 def test_a_seccomp_profile_that_is_none(text: str, rootfs: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "profile.json").write_text(text)
@@ -368,231 +348,15 @@ def test_one_mebibyte_of_environment_arrives(rootfs: Path, tmp_path: Path, run: 
 
 def test_one_variable_that_is_larger_than_the_kernel_takes(rootfs: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "env").write_text(f"BIG={'x' * (1 << 20)}\n")
-    refused(run("--env-file", tmp_path / "env", "--rootfs", rootfs, "true"), "execute true:", "(E2BIG)", "larger", code=126)
+    refused(
+        run("--env-file", tmp_path / "env", "--rootfs", rootfs, "true"), "execute true:", "(E2BIG)", "larger", code=126
+    )
 
 
 def test_a_path_that_is_too_long(rootfs: Path, run: Run) -> None:
     long = "/" + "/".join(["d" * 200] * 30)
     refused(run("-v", f"/etc:{long}", "--rootfs", rootfs, "true"), "(ENAMETOOLONG)")
     refused(run("-v", f"/etc:/{'n' * 300}", "--rootfs", rootfs, "true"), "(ENAMETOOLONG)")
-
-
-# --- archives ---------------------------------------------------------------------------------------------------------
-
-
-def hostile(entry: Callable[[tarfile.TarFile], None]) -> bytes:
-    """A layer with one hostile thing in it."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        entry(archive)
-    return buffer.getvalue()
-
-
-def add(archive: tarfile.TarFile, name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b"") -> None:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname, entry.size, entry.mode = kind, link, len(data), 0o755
-    entry.devmajor, entry.devminor = 8, 0
-    archive.addfile(entry, io.BytesIO(data))
-
-
-@pytest.mark.parametrize(
-    "damage", ["noise", "empty", "truncated", "directory", "missing layer", "wrong digest", "not an archive of an image"]
-)
-def test_an_archive_that_is_corrupt(damage: str, docker_archive: Path, tmp_path: Path, jubako: Command) -> None:
-    bad = tmp_path / "bad.tar"
-    good = docker_archive.read_bytes()
-    if damage == "noise":
-        bad.write_bytes(os.urandom(100_000))
-    elif damage == "empty":
-        bad.write_bytes(b"")
-    elif damage == "truncated":
-        bad.write_bytes(good[: len(good) // 2])
-    elif damage == "directory":
-        bad.mkdir()
-    elif damage == "not an archive of an image":
-        archives.write_tar(bad, {"hello": b"world"})
-    elif damage == "missing layer":
-        layer = archives.files_layer({"f": "x"})
-        archives.write_docker_archive(tmp_path / "whole.tar", [layer], ["bad:latest"])
-        with tarfile.open(tmp_path / "whole.tar") as whole, tarfile.open(bad, "w") as part:
-            for member in whole:
-                if "layer.tar" not in member.name:
-                    part.addfile(member, whole.extractfile(member))
-    else:
-        bad = archives.write_oci_layout(tmp_path / "layout", [archives.files_layer({"f": "x" * 9000})], compress=False)
-        largest = max((bad / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
-        largest.write_bytes(largest.read_bytes().replace(b"xx", b"yy"))
-    text = refused(jubako("load", "-i", bad))
-    assert "digest" in text or damage != "wrong digest", text
-    assert "bad" not in jubako("images").stdout
-
-
-@pytest.mark.parametrize(
-    "trick",
-    [
-        lambda a: add(a, "../../escaped", data=b"x"),
-        lambda a: add(a, "/../escaped", data=b"x"),
-        lambda a: (add(a, "link", tarfile.SYMTYPE, "/tmp"), add(a, "link/jubako-escaped", data=b"x")),
-        lambda a: (add(a, "link", tarfile.SYMTYPE, "../../../../../../tmp"), add(a, "link/jubako-escaped", data=b"x")),
-        lambda a: (add(a, "hard", tarfile.LNKTYPE, "/etc/passwd"),),
-        lambda a: (add(a, "hard", tarfile.LNKTYPE, "../../../../../../../etc/passwd"),),
-        lambda a: (add(a, "d", tarfile.SYMTYPE, "."), add(a, "d/../../../jubako-escaped", data=b"x")),
-    ],
-)
-def test_an_archive_that_wants_out(
-    trick: Callable[[tarfile.TarFile], None], tmp_path: Path, jubako: Command, run: Run, busybox_layer: bytes
-) -> None:
-    bad = archives.write_docker_archive(tmp_path / "bad.tar", [busybox_layer, hostile(trick)], ["bad:latest"])
-    told = jubako("load", "-i", bad)
-    # either it is refused, or what it names lies inside of the image: never is anything written outside
-    assert not [name for name in os.listdir("/tmp") if "escaped" in name]
-    assert not list(Path(jubako.account.home).glob("**/*escaped")) or told.exit_code == 0
-    if told.exit_code:
-        refused(told)
-        return
-    try:
-        shown = run("bad", "sh", "-c", "cat /hard /link/jubako-escaped /tmp/jubako-escaped /escaped 2>/dev/null")
-        assert jubako.account.name not in shown.stdout, "no file of the host got in"
-    finally:
-        jubako("rmi", "bad", check=True)
-
-
-def test_an_archive_with_device_nodes_gives_no_devices(
-    tmp_path: Path, jubako: Command, run: Run, busybox_layer: bytes
-) -> None:
-    nodes = hostile(lambda a: (add(a, "sda", tarfile.BLKTYPE), add(a, "mem", tarfile.CHRTYPE)))  # type: ignore[arg-type,return-value]
-    bad = archives.write_docker_archive(tmp_path / "bad.tar", [busybox_layer, nodes], ["bad:latest"])
-    told = jubako("load", "-i", bad)
-    if told.exit_code:
-        refused(told)
-        return
-    try:
-        shown = run("bad", "sh", "-c", "test -b /sda && echo device; test -c /mem && echo device; head -c1 /sda /mem")
-        assert "device" not in shown.stdout, shown
-    finally:
-        jubako("rmi", "bad", check=True)
-
-
-def test_a_file_system_archive_that_is_corrupt_is_not_imported(tmp_path: Path, jubako: Command) -> None:
-    (tmp_path / "noise").write_bytes(os.urandom(5000))
-    refused(jubako("import", tmp_path / "noise", "mine"))
-    refused(jubako("import", tmp_path / "missing", "mine"), "missing")
-    refused(jubako("import", "-", "mine", input=b"\x1f\x8b\x08" + os.urandom(500)))
-    assert "mine" not in jubako("images").stdout
-
-
-def test_a_disk_that_is_full_while_loading(docker_archive: Path, tmp_path: Path, jubako: Command) -> None:
-    for name in ("small", "run"):
-        (tmp_path / name).mkdir(mode=0o700)
-    script = (
-        'mount -t tmpfs -o size=500k small "$0/small"; "$@"; code=$?;'
-        ' find "$0/small" -type f -size +0 ! -name "*.lock" ! -name "*.json" | sed s/^/left:/;'
-        ' JUBAKO_RUN="$0/run" "$1" system shutdown; exit $code'
-    )
-    argv = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(tmp_path))
-    places = {"JUBAKO_ROOT": f"{tmp_path}/small", "JUBAKO_RUN": f"{tmp_path}/run"}
-    done = subprocess.run(
-        (*argv, *jubako.argv("load", "-i", docker_archive)),
-        capture_output=True, text=True, env=jubako.environment(places), timeout=60,
-    )  # fmt: skip
-    refused(Result(argv, done.stdout, done.stderr, done.returncode), "No space left on device (ENOSPC)")
-
-
-# --- killed -----------------------------------------------------------------------------------------------------------
-
-
-def containers(jubako: Command) -> list[str]:
-    return jubako("ps", "--all", "--quiet", "--no-trunc", check=True).stdout.split()
-
-
-@pytest.fixture
-def tidy(jubako: Command, directories: Directories) -> Iterator[None]:
-    """What a killed command left is found by the commands that come next, and can be removed by them."""
-    before = set(containers(jubako))
-    yield
-    for unborn in (directories.data / "containers").glob("*.new"):  # no state yet: its maker is given a minute
-        os.utime(unborn, (time.time() - 120,) * 2)
-    assert eventually(lambda: not [c for c in set(containers(jubako)) - before if jubako("rm", "--force", c).exit_code], 10)
-    assert set(containers(jubako)) == before
-
-
-def orphans() -> set[str]:
-    """The children of the reaper: pytest itself, pauses of bases, and what has lost its parent."""
-    reaper = os.environ.get("JUBAKO_TEST_REAPER", str(os.getpid()))
-    return set(Path(f"/proc/{reaper}/task/{reaper}/children").read_text().split())
-
-
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("milliseconds", [0, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 80, 120])
-def test_the_command_killed_at_any_moment_leaves_nothing(milliseconds: int, rootfs: Path, jubako: Command) -> None:
-    before = orphans()
-    running = jubako.start("run", "--rm", "--rootfs", rootfs, "sleep", "100")
-    time.sleep(milliseconds / 1000)
-    running.kill()
-    assert running.wait(10) == -9
-    assert eventually(lambda: orphans() <= before, 5), "the supervisor ends when it sees that nobody waits for it"
-
-
-@pytest.mark.usefixtures("tidy")
-def test_the_children_of_the_command_killed_at_any_moment_end_it_with_an_error(rootfs: Path, jubako: Command) -> None:
-    for attempt in range(12):
-        running = jubako.start("run", "--rm", "--rootfs", rootfs, "sleep", "100")
-        victims: list[int] = []
-
-        def find(depth: int = attempt % 2, top: int = running.pid, found: list[int] = victims) -> bool:
-            pid = top
-            for _ in range(depth + 1):
-                try:
-                    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-                except (FileNotFoundError, ProcessLookupError):
-                    return False
-                if not children:
-                    return False
-                pid = int(children[0])
-            found.append(pid)
-            return True
-
-        assert eventually(find, 10)
-        time.sleep(attempt * 0.002)
-        os.kill(victims[0], signal.SIGKILL)
-        code = running.wait(15)
-        assert running.stderr is not None
-        said = running.stderr.read()
-        assert code in (125, 137), (attempt, code, said)
-        assert "Traceback" not in said, said
-        if code == 125:
-            assert said.startswith("jubako: "), said
-
-
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("when", [1, 3, 10, 30, 60, 100, 150, 200, 300, 400, 500])
-def test_whoever_makes_the_nth_system_call_killed_leaves_nothing(
-    when: int, rootfs: Path, jubako: Command, account: Account, tmp_path: Path, program: Callable[..., str]
-) -> None:
-    # every process of a start is killed at its own n-th call of these: files, mounts, namespaces, messages
-    calls = "%file,%network,%process,mount,umount2,move_mount,open_tree,mount_setattr,setns,unshare,write"
-    traced = (program("strace"), "-f", "-qq", "-o", "/dev/null", "-e", f"inject={calls}:signal=KILL:when={when}")
-    command = Command(account, tmp_path, traced)
-    told = command("run", "--rm", "--rootfs", rootfs, "true", timeout=40)
-    assert told.exit_code in (0, -9, 125, 137), told
-    assert "Traceback" not in told.stderr, told
-
-
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("milliseconds", [1, 20, 60])
-def test_loading_killed_at_any_moment_can_be_repeated(
-    milliseconds: int, docker_archive: Path, jubako: Command, run: Run
-) -> None:
-    running = jubako.start("load", "-i", docker_archive)
-    time.sleep(milliseconds / 1000)
-    running.kill()
-    running.wait(10)
-    jubako("load", "-i", docker_archive, check=True)
-    try:
-        assert run("busybox", "echo", "whole").stdout == "whole\n"
-    finally:
-        jubako("rmi", "busybox", check=True)
-        jubako("image", "prune", "--force")
 
 
 # --- errno, as the shape has it ---------------------------------------------------------------------------------------

@@ -134,7 +134,9 @@ def test_1_3_what_is_written_to_a_bind_reaches_the_host_and_belongs_to_the_calle
 
 def test_1_3_a_relative_source_counts_from_the_callers_directory(rootfs: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "project").mkdir()
-    told = run("--rootfs", rootfs, "-v", ".:/src", "-w", "/src", "sh", "-c", "pwd; touch made", cwd=tmp_path / "project")
+    told = run(
+        "--rootfs", rootfs, "-v", ".:/src", "-w", "/src", "sh", "-c", "pwd; touch made", cwd=tmp_path / "project"
+    )
     assert told.stdout == "/src\n", told
     assert os.listdir(tmp_path / "project") == ["made"]
 
@@ -245,9 +247,7 @@ def test_1_5_what_docker_export_writes_is_imported_and_run(
 # --- 1.7 entering a container -----------------------------------------------------------------------------------------
 
 
-def test_1_7_exec_enters_all_the_namespaces_of_a_running_container(
-    jubako: Command, rootfs: Path, box: OpenBox
-) -> None:
+def test_1_7_exec_enters_all_the_namespaces_of_a_running_container(jubako: Command, rootfs: Path, box: OpenBox) -> None:
     inside = box("--name", "entered", "--hostname", "box", "--rootfs", rootfs)
     kinds = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
     told = jubako("exec", "entered", "sh", "-c", f"for k in {' '.join(kinds)}; do readlink /proc/self/ns/$k; done")

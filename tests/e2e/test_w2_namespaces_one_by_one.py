@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from world.account import Account
 from world.box import KINDS, Box, eventually, only_child, open_box, own
 from world.command import Command, Result
 
@@ -86,9 +85,7 @@ def test_2_1_a_host_name_changed_inside_leaves_the_hosts_alone(rootfs: Path, box
     assert inside.namespace("uts") != own("uts")
 
 
-def test_2_1_by_default_the_name_is_the_beginning_of_the_containers_id(
-    rootfs: Path, tmp_path: Path, run: Run
-) -> None:
+def test_2_1_by_default_the_name_is_the_beginning_of_the_containers_id(rootfs: Path, tmp_path: Path, run: Run) -> None:
     told = run("--cidfile", tmp_path / "id", "--rootfs", rootfs, "hostname", check=True)
     assert (tmp_path / "id").read_text().startswith(told.stdout.strip())
     assert len(told.stdout.strip()) == 12
@@ -148,7 +145,9 @@ def test_2_2_no_process_survives_when_one_of_ours_is_killed(victim: str, rootfs:
     inside.ask("sleep 1000 >/dev/null 2>&1 & setsid sleep 1001 >/dev/null 2>&1 &")
     supervisor = only_child(inside.running.pid)
     family = descendants(inside.running.pid) | {inside.running.pid}
-    os.kill({"command": inside.running.pid, "supervisor": supervisor, "first process": inside.pid}[victim], signal.SIGKILL)
+    os.kill(
+        {"command": inside.running.pid, "supervisor": supervisor, "first process": inside.pid}[victim], signal.SIGKILL
+    )
     inside.running.wait(10)
     assert eventually(lambda: not alive(family), 5), alive(family)
     if victim != "command":
@@ -168,7 +167,9 @@ class Outside:
     def __init__(self, jubako: Command, prefix: tuple[str, ...], directory: Path) -> None:
         self.directory = directory
         self.shell = subprocess.Popen(
-            (*prefix, "sh", "-c", "mount --make-rshared /; echo ready; cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            (*prefix, "sh", "-c", "mount --make-rshared /; echo ready; cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert self.shell.stdout is not None
         assert self.shell.stdout.readline() == b"ready\n"
@@ -207,14 +208,19 @@ def test_2_3_mounts_inside_do_not_reach_the_host(rootfs: Path, tmp_path: Path, b
     (tmp_path / "shared").mkdir()
     before = Path("/proc/self/mountinfo").read_text()
     inside = box("--cap-add", "sys_admin", "-v", f"{tmp_path}/shared:/shared:rshared", "--rootfs", rootfs)
-    assert inside.ask("mount -t tmpfs inside /shared && touch /shared/seen && mount -t tmpfs t /mnt && echo done") == "done"
+    assert (
+        inside.ask("mount -t tmpfs inside /shared && touch /shared/seen && mount -t tmpfs t /mnt && echo done")
+        == "done"
+    )
     assert "inside /shared tmpfs" in inside.proc("mounts")
     assert os.listdir(tmp_path / "shared") == []
     assert os.listdir(rootfs / "mnt") == []
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
-@pytest.mark.parametrize(("propagation", "seen"), [("rslave", True), ("slave", True), ("rshared", True), ("rprivate", False)])
+@pytest.mark.parametrize(
+    ("propagation", "seen"), [("rslave", True), ("slave", True), ("rshared", True), ("rprivate", False)]
+)
 def test_2_3_mounts_of_the_host_reach_a_volume_that_is_slave_and_not_one_that_is_private(
     propagation: str, seen: bool, outside: Outside, rootfs: Path
 ) -> None:
@@ -247,7 +253,9 @@ def test_2_3_mounts_of_the_host_reach_the_root_file_system_only_with_slave(
         outside("umount", rootfs / "mnt")
 
 
-@pytest.mark.parametrize(("propagation", "seen"), [("rshared", True), ("shared", True), ("rslave", False), ("rprivate", False)])
+@pytest.mark.parametrize(
+    ("propagation", "seen"), [("rshared", True), ("shared", True), ("rslave", False), ("rprivate", False)]
+)
 def test_2_3_between_namespaces_of_one_user_namespace_mounts_travel_with_shared(
     propagation: str, seen: bool, box: OpenBox
 ) -> None:
@@ -455,9 +463,7 @@ def test_2_7_what_is_no_namespace_is_refused(rootfs: Path, tmp_path: Path, run: 
 # --- 2.8 the system calls ---------------------------------------------------------------------------------------------
 
 
-def test_2_8_explain_prints_the_steps_in_order_and_makes_nothing(
-    jubako: Command, rootfs: Path, tmp_path: Path
-) -> None:
+def test_2_8_explain_prints_the_steps_in_order_and_makes_nothing(jubako: Command, rootfs: Path, tmp_path: Path) -> None:
     told = jubako("explain", "run", "--hostname", "box", "--rootfs", rootfs, "/bin/sh", check=True).stdout
     place = 0
     for word in ("CLONE_NEWUSER", "uid_map", "setresuid", "sethostname", '"proc"', "pivot_root", "capset", "execve"):
@@ -469,14 +475,26 @@ def test_2_8_the_system_calls_of_a_start_are_those_that_explain_shows(
     jubako: Command, rootfs: Path, tmp_path: Path, program: Callable[..., str]
 ) -> None:
     trace = tmp_path / "trace"
-    calls = ("sethostname", "setdomainname", "pivot_root", "capset", "umount2", "mount", "move_mount", "seccomp", "keyctl")
+    calls = (
+        "sethostname",
+        "setdomainname",
+        "pivot_root",
+        "capset",
+        "umount2",
+        "mount",
+        "move_mount",
+        "seccomp",
+        "keyctl",
+    )
     traced = (program("strace"), "-f", "-qq", "-o", str(trace), "-e", "trace=" + ",".join(calls))
     flags = ("--hostname", "box", "--domainname", "lacquer", "--rootfs", rootfs)
     command = Command(jubako.account, tmp_path, traced)
     told = command("run", "--rm", *flags, "/bin/true")
     assert told.exit_code == 0, told
     explained = jubako("explain", "run", *flags, "/bin/true", check=True).stdout
-    made = [line.split(None, 1)[1].partition("(")[0] for line in trace.read_text().splitlines() if "resumed" not in line]
+    made = [
+        line.split(None, 1)[1].partition("(")[0] for line in trace.read_text().splitlines() if "resumed" not in line
+    ]
     for call in calls:
         assert (call in made) == (f"{call}(" in explained or f"{call};" in explained), call
     for filesystem in ("proc", "sysfs", "devpts", "mqueue"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,17 +113,16 @@ def test_3_4_root_inside_cannot_read_the_hosts_shadow(run: Run) -> None:
     assert told.exit_code == 1
     assert told.stdout == ""
     assert "Permission denied" in told.stderr
-    brought = run("--privileged", "-v", "/etc:/host-etc", "host", "--", "sh", "-c", "cat /host-etc/shadow; touch /host-etc/x")
+    brought = run(
+        "--privileged", "-v", "/etc:/host-etc", "host", "--", "sh", "-c", "cat /host-etc/shadow; touch /host-etc/x"
+    )
     assert brought.stdout == ""
     assert brought.stderr.count("Permission denied") == 2
 
 
 def test_3_4_root_inside_cannot_reboot_the_host(run: Run) -> None:
     # CAD_OFF changes nothing but asks for the same right (reboot(2)); all capabilities, no filter
-    script = (
-        "import ctypes; libc = ctypes.CDLL(None, use_errno=True);"
-        "print(libc.reboot(0), ctypes.get_errno())"
-    )
+    script = "import ctypes; libc = ctypes.CDLL(None, use_errno=True);print(libc.reboot(0), ctypes.get_errno())"
     for flags in ((), ("--privileged",), ("--cap-add", "sys_boot"), ("--security-opt", "seccomp=unconfined")):
         told = run(*flags, "host", "--", "/usr/bin/python3", "-c", script)
         assert told.stdout.split()[0] == "-1", (flags, told)
@@ -250,7 +249,9 @@ def test_3_7_an_image_whose_files_belong_to_many_ids_keeps_them(
             entry.uid = entry.gid = 1000
         return entry
 
-    saved = archives.write_docker_archive(tmp_path / "many.tar", [archives.layer(busybox_rootfs, owned)], ["many:latest"])
+    saved = archives.write_docker_archive(
+        tmp_path / "many.tar", [archives.layer(busybox_rootfs, owned)], ["many:latest"]
+    )
     jubako("load", "-i", saved, check=True)
     try:
         told = run("many", "stat", "-c", "%u:%g %n", "/home/alice", "/bin/busybox", check=True)
@@ -269,11 +270,11 @@ def test_3_7_an_image_whose_files_belong_to_many_ids_keeps_them(
 
 
 @pytest.fixture
-def open_tmp(tmp_path: Path) -> Iterator[Path]:
+def open_tmp(tmp_path: Path) -> Path:
     """The test's directory, which ids of containers may pass through."""
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o711)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.root
@@ -291,7 +292,9 @@ def test_3_7_as_root_the_containers_root_is_not_the_hosts_root(jubako: Command, 
 
 
 @pytest.mark.root
-def test_3_7_as_root_a_rootfs_is_shown_through_an_id_mapped_mount(jubako: Command, rootfs: Path, open_tmp: Path) -> None:
+def test_3_7_as_root_a_rootfs_is_shown_through_an_id_mapped_mount(
+    jubako: Command, rootfs: Path, open_tmp: Path
+) -> None:
     os.chown(rootfs / "home/alice", 1000, 1000)
     inside = open_box(jubako, "--rootfs", rootfs)
     try:
@@ -360,7 +363,9 @@ def test_3_7_as_root_two_containers_with_auto_share_no_uid(jubako: Command) -> N
 
 def test_3_7_a_throw_away_layer_lets_root_inside_change_files_of_the_caller(rootfs: Path, run: Run) -> None:
     before = (rootfs / "test.txt").read_text()
-    script = "echo changed > /test.txt; rm -r /home/alice; chown 1000 /etc/passwd; cat /test.txt; stat -c %u /etc/passwd"
+    script = (
+        "echo changed > /test.txt; rm -r /home/alice; chown 1000 /etc/passwd; cat /test.txt; stat -c %u /etc/passwd"
+    )
     assert run("--rootfs", f"{rootfs}:O", "sh", "-c", script, check=True).stdout.split() == ["changed", "1000"]
     assert (rootfs / "test.txt").read_text() == before
     assert (rootfs / "home/alice").is_dir()

@@ -69,7 +69,7 @@ def test_4_2_a_uts_namespace_needs_privileges_that_a_user_namespace_gives(
 
 @pytest.fixture
 def without_newuidmap(account: Account, tmp_path: Path) -> Iterator[Command]:
-    """`jubako` where newuidmap cannot gain its privilege, as under a service with NoNewPrivileges: a base of its own."""
+    """`jubako` where newuidmap cannot gain its privilege, as in a service with NoNewPrivileges; a base of its own."""
     for name in ("run", "data"):
         (tmp_path / name).mkdir(mode=0o700)
     places = {"JUBAKO_RUN": str(tmp_path / "run"), "JUBAKO_ROOT": str(tmp_path / "data")}
@@ -174,7 +174,9 @@ def test_4_4_a_program_that_is_pid_1_has_a_session_of_its_own(rootfs: Path, box:
 
 
 @pytest.mark.parametrize("flags", [(), ("--no-pivot",)])
-def test_4_5_nothing_of_the_hosts_tree_is_left(flags: tuple[str, ...], rootfs: Path, tmp_path: Path, box: OpenBox) -> None:
+def test_4_5_nothing_of_the_hosts_tree_is_left(
+    flags: tuple[str, ...], rootfs: Path, tmp_path: Path, box: OpenBox
+) -> None:
     (tmp_path / "secret").write_text("of the host")
     inside = box(*flags, "--cap-add", "sys_admin,sys_chroot", "--rootfs", rootfs)
     points = [line.split()[4] for line in inside.ask("cat /proc/self/mountinfo").splitlines()]
@@ -182,7 +184,9 @@ def test_4_5_nothing_of_the_hosts_tree_is_left(flags: tuple[str, ...], rootfs: P
     assert [point for point in points if point != "/" and not point.startswith(allowed)] == []
     assert points.count("/") == 1
     for escape in ("cd ../../../../..", "chroot ..", "chroot /proc/1/root", "chroot /proc/self/root/.."):
-        assert "of the host" not in inside.ask(f"{escape} 2>/dev/null; cat .{tmp_path}/secret {tmp_path}/secret"), escape
+        assert "of the host" not in inside.ask(f"{escape} 2>/dev/null; cat .{tmp_path}/secret {tmp_path}/secret"), (
+            escape
+        )
     # the classic way out of a chroot: chroot into a directory while standing above it
     script = f"mkdir -p /d; cd /; chroot /d /bin/true; cd ../../../..; cat .{tmp_path}/secret"
     assert "of the host" not in inside.ask(script)

@@ -1,8 +1,8 @@
 """A running container with a shell in it, looked at from both sides: asked inside, and read in the host's /proc.
 
-    box = open_box("--rootfs", rootfs)          # jubako run -i --rm --rootfs ROOTFS sh
-    assert box.ask("hostname") == "box"         # inside
-    assert box.namespace("uts") != own("uts")   # outside
+box = open_box("--rootfs", rootfs)          # jubako run -i --rm --rootfs ROOTFS sh
+assert box.ask("hostname") == "box"         # inside
+assert box.namespace("uts") != own("uts")   # outside
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Box:
 
     @property
     def pid(self) -> int:
-        """The host's pid of the container's first process: the child of the supervisor, which is the command's child."""
+        """The host's pid of the container's first process: a child of the supervisor, which is the command's child."""
         if not self._pid:
             self._pid = only_child(only_child(self.running.pid))
         return self._pid
@@ -53,7 +53,9 @@ class Box:
 
     def status(self, name: str) -> str:
         """One value of /proc/PID/status."""
-        return next(line.partition(":")[2].strip() for line in self.proc("status").splitlines() if line.startswith(name))
+        return next(
+            line.partition(":")[2].strip() for line in self.proc("status").splitlines() if line.startswith(name)
+        )
 
     def namespace(self, kind: str) -> str:
         return os.readlink(f"/proc/{self.pid}/ns/{kind}")

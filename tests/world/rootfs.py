@@ -59,7 +59,7 @@ def static_busybox() -> str:
 
 
 def copy_with_libraries(program: str, root: Path) -> None:
-    """What the walkthrough does by hand: the program to /bin, and the libraries that ldd(1) names to where they belong."""
+    """What the walkthrough does by hand: the program to /bin, and the libraries that ldd(1) names to their places."""
     (root / "bin").mkdir(exist_ok=True, parents=True)
     shutil.copy(program, root / "bin")
     said = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
