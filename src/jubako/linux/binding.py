@@ -86,18 +86,29 @@ def bind(
         return
     try:
         if set_ or clear or propagation:
-            try:
-                mount_setattr(
-                    tree, set_=set_, clear=clear, propagation=propagation, recursive=recursive and recursive_attributes
-                )
-            except OSError as failure:
-                if failure.errno not in _OLD_KERNEL:
-                    raise
-                _bind_classic(source or f"/proc/self/fd/{source_fd}", target_fd, recursive, set_, clear, propagation)
-                return
+            deep = recursive and recursive_attributes
+            mount_setattr(tree, set_=set_, clear=clear, propagation=propagation, recursive=deep)
         move_mount(tree, target_fd)
+    except OSError as failure:
+        if failure.errno not in _OLD_KERNEL:
+            raise
+        _bind_classic(source or f"/proc/self/fd/{source_fd}", target_fd, recursive, set_, clear, propagation)
     finally:
         os.close(tree)
+
+
+def attach(tree: int, target_fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0) -> None:
+    """Attach the detached copy `tree`, all of its mounts with these attributes; without mount_setattr right after."""
+    try:
+        mount_setattr(tree, set_=set_, clear=clear, propagation=propagation, recursive=True)
+    except OSError as failure:
+        if failure.errno not in _OLD_KERNEL:
+            raise
+        path = os.readlink(f"/proc/self/fd/{target_fd}")
+        move_mount(tree, target_fd)
+        _remount(path, set_, clear, propagation, recursive=True)
+        return
+    move_mount(tree, target_fd)
 
 
 def set_attributes(fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:

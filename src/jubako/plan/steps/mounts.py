@@ -12,7 +12,7 @@ import stat
 
 from jubako.errors import JubakoError
 from jubako.linux import mount as mnt
-from jubako.linux.binding import bind, clone_tree
+from jubako.linux.binding import attach, bind, clone_tree
 from jubako.linux.openat2 import is_directory, make_directory_in, make_file_in, open_in
 from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.rootfs import open_device
@@ -182,10 +182,7 @@ class AttachMount(Step):
                 return
             raise
         try:
-            mnt.mount_setattr(
-                tree, set_=self.set, clear=self.clear, propagation=self.propagation, recursive=True
-            )
-            mnt.move_mount(tree, fd)
+            attach(tree, fd, set_=self.set, clear=self.clear, propagation=self.propagation)
         finally:
             os.close(fd)
         slots.close(self.slot)
@@ -405,7 +402,7 @@ def _directory(slots: Slots, path: str, mode: int = 0o755) -> int:
 
 
 def _target_like(slots: Slots, source: str, target: str, name: str) -> int:
-    """The target's descriptor: a directory if the source is one, else a file; `name` is what the user calls the source."""
+    """The target's descriptor: a directory if the source is one, else a file; `name` is how users call the source."""
     try:
         directory = stat.S_ISDIR(os.stat(source).st_mode)
     except OSError as failure:
