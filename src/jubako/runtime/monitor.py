@@ -99,7 +99,10 @@ class Monitor:
         self.started(slots["init_pid"], os.getpid())
         self._open_streams()
         if self.owner is not None:
-            send(self.owner, Started(slots["init_pid"]))
+            try:
+                send(self.owner, Started(slots["init_pid"]))
+            except OSError:  # the caller was killed just now: the loop hears its end, and tidies up after it
+                pass
             if self.watch.detached:
                 self.owner.close()
                 self.owner = None
