@@ -24,6 +24,10 @@ class Times:
         return statistics.median(self.times)
 
     @property
+    def best(self) -> float:
+        return min(self.times)
+
+    @property
     def quartiles(self) -> tuple[float, float]:
         first, _middle, third = statistics.quantiles(self.times, n=4)
         return first, third
