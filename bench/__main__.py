@@ -102,17 +102,15 @@ def figures(times: dict[str, Times], warm: dict[str, Series], megabytes: float) 
 def report(times: dict[str, Times], peers: list[Peer], warm: dict[str, Series], megabytes: float, alone: float) -> None:
     print(f"{machine()}, Python {sys.version.split()[0]}", end="\n\n")
     versions = {peer.name: peer.version for peer in peers}
-    print(
-        f"{'whole process, /bin/true':28} {'version':>9} {'median ms':>10} {'quartiles':>14} {'best':>6}   jubako run / it"
-    )
+    columns = f"{'version':>9} {'median ms':>10} {'quartiles':>14} {'best':>6}"
+    print(f"{'whole process, /bin/true':28} {columns}   jubako run / it")
     for name, measured in times.items():
         low, high = measured.quartiles
         ratio = f"{times[COMMAND].median / measured.median:.2f}, best {times[COMMAND].best / measured.best:.2f}"
         ratio = "" if name == COMMAND else ratio
         spread = f"{low:.1f} to {high:.1f}"
-        print(
-            f"{name:28} {versions.get(name, ''):>9} {measured.median:10.1f} {spread:>14} {measured.best:6.1f}   {ratio}"
-        )
+        columns = f"{versions.get(name, ''):>9} {measured.median:10.1f} {spread:>14} {measured.best:6.1f}"
+        print(f"{name:28} {columns}   {ratio}")
     for peer in peers:
         if peer.missing:
             print(f"{peer.name:28} left out: {peer.missing}")
