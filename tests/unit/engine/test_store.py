@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -211,6 +212,31 @@ def test_a_name_is_given_back_by_its_holder_only(paths: Paths, make: Make) -> No
     release_name(paths, holder, "")
 
 
+def test_names_are_looked_at_and_changed_under_one_lock(
+    paths: Paths, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = make("other")
+    looked: list[str] = []
+
+    def is_held(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def change(*arguments: Any) -> None:
+            fd = os.open(f"{paths.data}/names.lock", os.O_RDWR)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(fd)
+            looked.append(name)
+            real(*arguments)
+
+        return change
+
+    os.symlink("e" * 64, f"{paths.names}/stale")
+    monkeypatch.setattr(os, "symlink", is_held("made", os.symlink))
+    monkeypatch.setattr(os, "unlink", is_held("removed", os.unlink))
+    link_name(paths, holder, "stale")
+    release_name(paths, holder, "stale")
+    assert looked == ["removed", "made", "removed"]
+
+
 CLAIM = """
 import sys
 sys.path.append(sys.argv[1])
@@ -411,8 +437,6 @@ def test_a_lock_is_held_until_it_is_released_and_gone_with_its_directory(paths: 
 def test_whoever_waited_for_a_container_that_was_removed_meanwhile_is_told(
     paths: Paths, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
-
     directory = store.container_directory(paths, make("web"))
     real = fcntl.flock
     before = os.listdir("/proc/self/fd")

@@ -204,6 +204,18 @@ def test_times_are_set_as_asked(tmp_path: Path, kernel: str) -> None:
     assert "noatime" in below
 
 
+def test_times_of_the_source_can_be_taken_back(tmp_path: Path, kernel: str) -> None:
+    def look() -> list[str]:
+        world(tmp_path)
+        mount.mount("t", str(tmp_path / "src"), "tmpfs", mount.MS_NOATIME)
+        binding.bind(str(tmp_path / "src"), os.open(tmp_path / "dst", os.O_PATH), clear=mount.MOUNT_ATTR__ATIME)
+        return options_of(f"{tmp_path}/dst")
+
+    options = in_child(look, PRIVATE)
+    assert "relatime" in options
+    assert "noatime" not in options
+
+
 def test_attributes_of_a_mount_that_is_there_are_changed(tmp_path: Path, kernel: str) -> None:
     def look(recursive: bool) -> list[list[str]]:
         world(tmp_path)

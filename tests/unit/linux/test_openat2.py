@@ -68,7 +68,7 @@ def number(call: object) -> int:
 @pytest.mark.parametrize(
     "path",
     ["etc/passwd", "/etc/passwd", "//etc/./passwd", "../etc/passwd", "../../../../etc/passwd", "etc/../etc/passwd",
-     "link", "absolute", "up", "chain", "through/passwd", "through/../etc/passwd"],
+     "link", "absolute", "up", "chain", "through/passwd", "through/../etc/passwd", "deep/er/absolute", "deep/er/up"],
 )  # fmt: skip
 def test_a_path_means_the_roots_own_file_however_it_is_written(root: int, place: Path, way: str, path: str) -> None:
     (place / "link").symlink_to("etc/passwd")
@@ -76,6 +76,9 @@ def test_a_path_means_the_roots_own_file_however_it_is_written(root: int, place:
     (place / "up").symlink_to("../../../../../../etc/passwd")
     (place / "chain").symlink_to("/./up")
     (place / "through").symlink_to("/../etc/")
+    (place / "deep/er").mkdir(parents=True)
+    (place / "deep/er/absolute").symlink_to("/etc/passwd")
+    (place / "deep/er/up").symlink_to("../../etc/passwd")
     assert read(root, path) == "inside"
 
 
@@ -288,6 +291,23 @@ def test_a_component_that_is_swapped_for_a_link_after_it_was_seen_is_not_followe
 
     monkeypatch.setattr(openat2, "_read_link", swapping)
     assert number(lambda: open_in(root, "dir/secret")) == errno.ENOTDIR
+
+
+def test_a_last_component_that_is_swapped_for_a_link_after_it_was_seen_is_not_followed_by_the_walk(
+    root: int, place: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openat2, "_missing", True)
+    real = openat2._read_link
+
+    def swapping(dir_fd: int, name: str) -> str | None:
+        target = real(dir_fd, name)
+        if name == "passwd":
+            (place / "etc/passwd").unlink()
+            (place / "etc/passwd").symlink_to(outside / "secret")
+        return target
+
+    monkeypatch.setattr(openat2, "_read_link", swapping)
+    assert number(lambda: open_in(root, "etc/passwd", os.O_RDONLY)) == errno.ELOOP
 
 
 def test_a_directory_moved_out_while_it_is_walked_does_not_lead_above_the_root(

@@ -167,8 +167,9 @@ def test_a_working_directory_behind_a_magic_link_is_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize("here", ["(unreachable)/x", "relative"])
 def test_a_working_directory_outside_of_the_root_is_refused(monkeypatch: pytest.MonkeyPatch, here: str) -> None:
     monkeypatch.setattr(os, "getcwd", lambda: here)
-    with pytest.raises(StepError, match="outside of the container's root"):
-        program.check_directory("/x")
+    for enter in (lambda: program.check_directory("/x"), lambda: program.EnterDirectory(".").apply(Slots())):
+        with pytest.raises(StepError, match="outside of the container's root"):
+            enter()
     monkeypatch.setattr(os, "getcwd", lambda: (_ for _ in ()).throw(FileNotFoundError()))
     with pytest.raises(StepError, match="outside"):
         program.check_directory("/x")

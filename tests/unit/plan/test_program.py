@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from jubako.errors import JubakoError, NotExecutableError, ProgramNotFoundError
+from jubako.linux import mount
+from jubako.linux.clone import CLONE_NEWNS, CLONE_NEWUSER
 from jubako.plan import program
 from jubako.plan.program import find_program, program_error
+from unit.linux.forked import in_child
 
 
 def executable(path: Path, content: bytes = b"\x7fELF", mode: int = 0o755) -> Path:
@@ -188,6 +191,17 @@ def test_without_openat2_nothing_below_proc_is_executed(tmp_path: Path, monkeypa
     assert refused(f"{tmp_path}/link").errno == errno.ELOOP
     assert refused("/proc/version").errno == errno.ELOOP
     assert refused("/proc").errno == errno.ELOOP
+
+
+def test_a_proc_that_is_mounted_elsewhere_is_known_for_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def look() -> int:
+        (tmp_path / "p").mkdir()
+        mount.mount("/proc", str(tmp_path / "p"), None, mount.MS_BIND | mount.MS_REC)
+        return refused(f"{tmp_path}/p/self/exe").errno
+
+    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == errno.ELOOP
 
 
 @pytest.mark.parametrize(
