@@ -114,6 +114,26 @@ def test_cve_2019_5736_an_entry_point_changed_while_running_does_not_reach_the_h
     running.communicate()
 
 
+def test_a_program_that_enters_has_the_same_borders_as_the_first_one(
+    rootfs: Path, box: OpenBox, jubako: Command
+) -> None:
+    opened = [os.open("/", os.O_RDONLY | os.O_DIRECTORY) for _ in range(3)]
+    try:
+        inside = box("--name", "entered", "--cap-drop", "chown", "--rootfs", rootfs)
+        told = jubako("exec", "entered", "cat", "/proc/self/status", pass_fds=tuple(opened))
+        listed = jubako("exec", "entered", "ls", "/proc/self/fd", pass_fds=tuple(opened))
+        unfiltered = jubako("exec", "entered", "unshare", "--user", "true")
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+    entered = dict(line.split(":", 1) for line in told.lines)
+    assert {name: entered[name].strip() for name in names} == {name: inside.status(name) for name in names}
+    assert int(entered["SigIgn"], 16) == int(entered["SigBlk"], 16) == 0
+    assert listed.stdout.split() == ["0", "1", "2", "3"], listed
+    assert unfiltered.exit_code != 0
+
+
 @pytest.mark.parametrize("secret", ["exe", "fd", "maps", "environ", "mem", "cwd", "root"])
 def test_our_own_first_process_cannot_be_looked_into(secret: str, rootfs: Path, box: OpenBox) -> None:
     inside = box("--init", "--cap-add", "sys_ptrace", "-e", "PASSED=secret", "--rootfs", rootfs)

@@ -116,6 +116,15 @@ def test_4_4_the_exit_code_passes_through(code: int, rootfs: Path, run: Run) -> 
     assert run("--rootfs", rootfs, "sh", "-c", f"exit {code}").exit_code == code
 
 
+def test_4_4_the_exit_code_of_a_short_program_in_a_terminal_is_never_lost(rootfs: Path, jubako: Command) -> None:
+    # its end, the terminal's hang-up and the first word about the window's size come at the same moment, in any order
+    for _ in range(25):
+        terminal = jubako.terminal("run", "--rm", "-it", "--rootfs", str(rootfs), "sh", "-c", "echo short; exit 6")
+        assert terminal.wait() == 6, terminal.output
+        assert terminal.output == "short\r\n"
+        terminal.close()
+
+
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV"])
 def test_4_4_a_death_by_signal_is_128_and_its_number(name: str, rootfs: Path, run: Run) -> None:
     # PID 1 is immune against signals of its own namespace without a handler: so a child dies, and its shell reports
