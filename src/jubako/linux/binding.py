@@ -144,7 +144,7 @@ def _changed_flags(mount_point: str, set_: int, clear: int) -> int:
         flags |= MS_RELATIME
     if clear & MOUNT_ATTR__ATIME:
         flags &= ~(MS_NOATIME | MS_RELATIME)
-        if not set_ & MOUNT_ATTR__ATIME:  # relatime is said by no attribute; a remount that says nothing changes nothing
+        if not set_ & MOUNT_ATTR__ATIME:  # relatime is no attribute, and a remount that says nothing keeps what is
             flags |= MS_RELATIME
     for attribute, flag in _AS_FLAG:
         if clear & attribute:
