@@ -103,6 +103,18 @@ def test_2_2_pid_1_inside_has_another_pid_outside(rootfs: Path, box: OpenBox) ->
     assert inside.ask(f"kill -0 {inside.pid}; test -e /proc/{inside.pid} || echo unknown").endswith("unknown")
 
 
+def test_2_2_the_pid_outside_is_written_where_it_was_asked_for(
+    rootfs: Path, tmp_path: Path, box: OpenBox, run: Run
+) -> None:
+    inside = box("--pidfile", "pid", "--rootfs", rootfs, cwd=tmp_path)
+    assert eventually(lambda: (tmp_path / "pid").read_text() == f"{inside.pid}\n")
+    refused = run("--pidfile", tmp_path / "no/such", "--rootfs", rootfs, "true")
+    assert refused.exit_code == 125, refused
+    assert refused.stderr.startswith(f"jubako: write --pidfile {tmp_path}/no/such: No such file"), refused
+    assert run("--pidfile", tmp_path / "failed", "--rootfs", rootfs, "nosuch").exit_code == 127
+    assert not (tmp_path / "failed").exists()
+
+
 def test_2_2_the_end_of_pid_1_ends_all_the_others(rootfs: Path, box: OpenBox) -> None:
     inside = box("--rootfs", rootfs)
     inside.ask("sleep 1000 >/dev/null 2>&1 & setsid sleep 1001 >/dev/null 2>&1 &")

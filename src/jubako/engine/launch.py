@@ -141,6 +141,7 @@ class _Launch:
         self.joined: list[int] = []
         self.group = ""
         self.remove = bool(container.document["rm"])
+        self.pid_file = str(container.document.get("pidfile", ""))
 
     def run(self) -> int:
         try:
@@ -154,6 +155,10 @@ class _Launch:
         spec = self.request.spec
         mode = 0o711 if os.geteuid() == 0 else 0o700
         make_directory(self.run_directory, mode)
+        if self.pid_file:
+            from jubako.engine.pidfile import prepare_pid_file
+
+            prepare_pid_file(self.pid_file)
         files = write_files(self.run_directory, spec, self.request.extras.hosts)
         joined = self._join_containers(spec)
         spec = self._open_paths(joined)
@@ -259,6 +264,10 @@ class _Launch:
             monitor_start=start_time(monitor), boot=boot_id(), started=now, finished=0, exit_code=-1, error="",
         )  # fmt: skip
         store.write_state(self.directory, self.state)
+        if self.pid_file:
+            from jubako.engine.pidfile import write_pid_file
+
+            write_pid_file(self.pid_file, pid)
 
     def _ended(self, code: int) -> None:
         remove_group(self.group)
@@ -332,6 +341,8 @@ class _Launch:
             pass
         remove_group(self.group)
         remove_run_directory(self.run_directory)
+        if self.pid_file and os.path.exists(self.pid_file):
+            os.unlink(self.pid_file)
 
 
 def container_namespace(paths: Paths, name: str, kind: str) -> int:

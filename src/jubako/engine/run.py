@@ -141,6 +141,7 @@ def _describe(
         "command": list(request.spec.process.args),
         "rm": options.rm,
         "interactive": options.interactive,
+        "pidfile": os.path.abspath(options.pidfile) if options.pidfile else "",
         "log": bool(options.detach or not options.rm) and log[0],
         "log_limit": log[1],
         "labels": dict(request.extras.labels),
