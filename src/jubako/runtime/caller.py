@@ -163,21 +163,21 @@ class Caller:
         if not data:
             self._close_input()
             return False
-        keys = self.relay.detach_keys
+        keys, found = self.relay.detach_keys, False
         if keys:
             data, self.typed, found = _find_keys(self.typed + data, keys)
-            if found:
-                return True
         while data and self.input >= 0:
             try:
                 data = data[os.write(self.input, data) :]
             except BlockingIOError:
+                if found:  # whoever leaves does not wait for a program that reads nothing
+                    break
                 select.select([], [self.input], [], 0.1)
                 if self.code is not None:
                     break
             except OSError:
                 self._close_input()
-        return False
+        return found
 
     def _close_input(self) -> None:
         if self.input >= 0:
@@ -254,7 +254,7 @@ def parse_detach_keys(text: str) -> bytes:
 def _find_keys(data: bytes, keys: bytes) -> tuple[bytes, bytes, bool]:
     """(what to pass on, what may be the beginning of the sequence, whether all of it was there)."""
     if keys in data:
-        return b"", b"", True
+        return data[: data.index(keys)], b"", True
     for length in range(min(len(keys) - 1, len(data)), 0, -1):
         if data.endswith(keys[:length]):
             return data[:-length], data[-length:], False
