@@ -316,7 +316,7 @@ def test_a_terminal_needs_no_streams_but_pipes_to_the_supervisor(plain_streams: 
     streams.close_ours()
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(("input", "output", "error")))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(("input", "output", "error"))))
 def test_a_directory_as_a_standard_stream_is_refused(number: int, name: str) -> None:
     def look() -> str:
         os.dup2(os.open("/", os.O_RDONLY), number)
