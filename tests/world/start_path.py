@@ -48,4 +48,6 @@ def _loaded(*arguments: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*modules_of("run", "--rm", "host", "--", "true"), sep="\n")
+    RUN = ("run", "--rm", "host", "--", "true")
+    modules_of(*RUN)  # makes the base, if there is none
+    print(*modules_of(*RUN), sep="\n")
