@@ -96,10 +96,16 @@ def _commands(language: str, body: str, line: int) -> Iterator[Shown]:
 
 
 def _of_account(line: str, account: Account) -> str:
+    """`line` with the ids of the pages' user (1000, and 65536 from 100000 on) as those of the account."""
     start, count = account.ranges[0]
-    for page, real in (("100000", start), ("65536", count), ("1000", account.uid), ("100004", start + 4)):
-        line = re.sub(rf"(?<![\w.]){page}(?![\w.])", str(real), line)
-    return line
+
+    def real(found: re.Match[str]) -> str:
+        number = int(found[0])
+        if 100000 <= number < 165536:
+            return str(start + number - 100000)
+        return str({1000: account.uid, 65536: count}.get(number, number))
+
+    return re.sub(r"(?<![\w.])\d+(?![\w.])", real, line)
 
 
 def _fits(wanted: list[str], said: list[str]) -> bool:

@@ -89,7 +89,9 @@ def new_container(paths: Paths, identifier: str, name: str) -> tuple[str, Lock]:
     """
     mode = 0o711 if os.getuid() == 0 else 0o700
     make_directory(paths.data, mode)
-    make_directory(paths.containers)  # closed for root's too: set-uid files in layers would be everybody's to run
+    make_directory(paths.containers)
+    if os.stat(paths.containers).st_mode & 0o007:  # set-uid files in the layers would be everybody's to run
+        os.chmod(paths.containers, 0o700)
     make_directory(paths.names)
     directory = container_directory(paths, identifier)
     unborn = directory + UNBORN

@@ -70,13 +70,13 @@ def test_the_callers_environment_travels_only_when_it_is_needed() -> None:
 
 
 def test_variables_are_entries_or_taken_from_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JUBAKO_TEST_A", "1")
-    monkeypatch.setenv("JUBAKO_TEST_B", "2")
+    monkeypatch.setenv("JUBAKO_SAMPLE_A", "1")
+    monkeypatch.setenv("JUBAKO_SAMPLE_B", "2")
     assert encode_environment({"X": "a=b"}) == (b"X=a=b",)
-    assert encode_environment(["X=1", "JUBAKO_TEST_*", "JUBAKO_NOT_THERE"]) == (
+    assert encode_environment(["X=1", "JUBAKO_SAMPLE_*", "JUBAKO_NOT_THERE"]) == (
         b"X=1",
-        b"JUBAKO_TEST_A=1",
-        b"JUBAKO_TEST_B=2",
+        b"JUBAKO_SAMPLE_A=1",
+        b"JUBAKO_SAMPLE_B=2",
     )
 
 
