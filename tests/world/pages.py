@@ -103,7 +103,7 @@ def _of_account(line: str, account: Account) -> str:
         number = int(found[0])
         if 100000 <= number < 165536:
             return str(start + number - 100000)
-        return str({1000: account.uid, 65536: count}.get(number, number))
+        return {1000: str(account.uid), 65536: str(count)}.get(number, found[0])
 
     return re.sub(r"(?<![\w.])\d+(?![\w.])", real, line)
 
