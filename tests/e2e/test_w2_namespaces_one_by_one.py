@@ -250,12 +250,13 @@ def test_2_3_mounts_of_the_host_reach_a_volume_that_is_slave_and_not_one_that_is
 
 
 @pytest.mark.parametrize(
-    ("propagation", "seen"), [("rslave", True), ("slave", True), ("rprivate", False), ("private", False)]
+    ("propagation", "seen"), [("rslave", True), ("slave", True), ("rprivate", False), ("private", False), ("", False)]
 )
 def test_2_3_mounts_of_the_host_reach_the_root_file_system_only_with_slave(
     propagation: str, seen: bool, outside: Outside, rootfs: Path
 ) -> None:
-    inside = open_box(outside.jubako, "--propagation", propagation, "--rootfs", rootfs)
+    asked = ("--propagation", propagation) if propagation else ()
+    inside = open_box(outside.jubako, *asked, "--rootfs", rootfs)
     outside("mount", "-t", "tmpfs", "late", rootfs / "mnt")
     try:
         outside("touch", rootfs / "mnt/file")

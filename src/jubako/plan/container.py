@@ -117,7 +117,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     for position in copied if not spaces.nested else ():
         mount = spec.mounts[position]
         yield mounts.CloneShared(mount.source, f"mount{position}", parse_options(mount.options).recursive)
-    yield from _plan_root(extras.root, host, id_mapped=host.privileged and spaces.nested)
+    yield from _plan_root(spec, extras.root, host, id_mapped=host.privileged and spaces.nested)
     for position, mount in enumerate(spec.mounts):
         yield from plan_mount(mount, spaces, host, f"mount{position}" if position in copied else "")
         if mount.destination == "/dev" and mount.type == "tmpfs":
@@ -164,7 +164,7 @@ def _caller_paths(spec: Spec, host: Host, root: RootSource) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
 
 
-def _plan_root(source: RootSource, host: Host, *, id_mapped: bool) -> Iterator[Step]:
+def _plan_root(spec: Spec, source: RootSource, host: Host, *, id_mapped: bool) -> Iterator[Step]:
     yield rootfs.DetachMounts()
     yield rootfs.PrepareMasks(host.stage)
     if source.kind in ("directory", "prepared", "assembled", "copy"):
@@ -179,6 +179,8 @@ def _plan_root(source: RootSource, host: Host, *, id_mapped: bool) -> Iterator[S
         yield rootfs.MountOverlay(lower, source.upper, source.work, host.stage, source.volatile)
     else:
         yield rootfs.MountHostRoot(host.stage)
+    if source.kind in ("directory", "tree") and not spec.linux.rootfs_propagation:
+        yield rootfs.KeepRootPrivate(host.stage)
     yield rootfs.OpenRoot(host.stage)
     if source.kind == "host":
         yield rootfs.PopulateHostRoot(host.tree.binds, host.tree.links, host.tree.fresh)

@@ -133,6 +133,22 @@ class AttachRoot(Step):
 
 
 @step()
+class KeepRootPrivate(Step):
+    """What the host mounts below the directory from now on does not appear inside, unless --propagation asks for it."""
+
+    stage: str
+
+    def apply(self, slots: Slots) -> None:
+        mnt.mount(None, slots.path(self.stage), None, mnt.MS_REC | mnt.MS_PRIVATE)
+
+    def call(self) -> str:
+        return f"mount(NULL, {quote(self.stage)}, NULL, MS_REC|MS_PRIVATE, NULL)"
+
+    def subject(self) -> str:
+        return self.stage
+
+
+@step()
 class MountOverlay(Step):
     """Read-only layers below, a writable one on top: the image stays as it is (overlayfs)."""
 
