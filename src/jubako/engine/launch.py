@@ -233,7 +233,7 @@ class _Launch:
         os.waitpid(pid, 0)
         applier.slots.close("supervisor_pidfd")
         if code == LOST:
-            if not begun:
+            if self.start.detach and not begun:
                 raise JubakoError("start container", self.container.name, reason="its supervisor was killed")
             from jubako.engine.reaping import reap_container
 

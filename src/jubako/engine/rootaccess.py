@@ -8,7 +8,6 @@ dumpable, and once inside can import nothing (CVE-2019-14271 was a library of th
 from __future__ import annotations
 
 import os
-import sys
 
 from jubako import jsontext
 from jubako.engine import store
@@ -24,6 +23,7 @@ from jubako.linux.openat2 import open_in
 from jubako.linux.prctl import set_dumpable
 from jubako.paths import Paths, make_run_directories
 from jubako.plan.step import Slots
+from jubako.plan.steps.processes import stop_imports
 from jubako.record import record
 from jubako.runtime.base import enter_base
 
@@ -153,7 +153,7 @@ def _join(namespaces: dict[str, int]) -> Inside:
     if not os.path.samestat(os.fstat(user), os.stat("/proc/self/ns/user")):
         clone.setns(user, clone.CLONE_NEWUSER)
         _take_ids()
-    _forbid_imports()
+    stop_imports()
     clone.setns(namespaces["mount"], clone.CLONE_NEWNS)
     for fd in namespaces.values():
         os.close(fd)
@@ -189,7 +189,7 @@ def _assemble(paths: Paths, prepared: Prepared, privileged: bool) -> Inside:
         fuse.apply(Slots())
         mounted = path
     root = os.open(path, _DIRECTORY)
-    _forbid_imports()
+    stop_imports()
     set_dumpable(False)
     if source.kind == "tree" or not prepared.ids.nested:
         return Inside(root, _same, _same, mounted)
@@ -222,12 +222,6 @@ def _translated(entries: tuple[tuple[int, int, int], ...], number: int, have: in
 
 def _same(uid: int, gid: int) -> tuple[int, int]:
     return uid, gid
-
-
-def _forbid_imports() -> None:
-    """From here on a module that is missing is an error, not a file of the container's."""
-    sys.path.clear()
-    sys.meta_path.clear()
 
 
 def _reopened(handle: int) -> int:

@@ -8,12 +8,13 @@ until it comes back. A step that fails is told upwards as data; the process at t
 from __future__ import annotations
 
 import os
+import sys
 
 from jubako.errors import JubakoError, StepError
 from jubako.linux import scm
 from jubako.linux.pidfd import send_signal
 from jubako.plan.step import INIT, RUNTIME, Plan, Slots, Step
-from jubako.plan.steps.processes import Clone
+from jubako.plan.steps.processes import Clone, stop_imports
 from jubako.runtime.messages import Baton, Failed, Message, receive, send
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Afterlife = Callable[["Applier"], int]
 
 SIGKILL = 9
+_DEBUG = bool(os.environ.get("JUBAKO_DEBUG"))
 
 
 class Applier:
@@ -131,6 +133,8 @@ class Applier:
             self.children = []
             self.roles = (item.child,)
             self.slots["channel"] = parent.fileno()
+            if item.child == INIT:
+                stop_imports()
             try:
                 self.run(position)
                 if self.afterlife is not None and item.child != INIT:
@@ -202,10 +206,8 @@ class Applier:
 
 
 def _report_fault(parent: scm.Socket) -> None:
-    import traceback
-
-    text = traceback.format_exc()
-    last = text.strip().splitlines()[-1]
-    if os.environ.get("JUBAKO_DEBUG"):
-        os.write(2, text.encode())
+    kind, value, trace = sys.exc_info()
+    if _DEBUG:
+        sys.excepthook(kind, value, trace)  # type: ignore[arg-type]
+    last = f"{kind.__name__ if kind is not None else ''}: {value}"
     send(parent, Failed(0, "run a step", "", 0, f"a fault in jubako: {last}", "JUBAKO_DEBUG=1 shows where", 125))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jubako.linux import cgroup, clone, prctl
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
-from jubako.plan.steps.processes import Clone
+from jubako.plan.steps.processes import Clone, stop_imports
 
 
 @step(actor=RUNTIME)
@@ -45,6 +45,7 @@ class HideJoiner(Step):
 
     def apply(self, slots: Slots) -> None:
         prctl.set_dumpable(False)
+        stop_imports()
 
     def call(self) -> str:
         return "prctl(PR_SET_DUMPABLE, 0)"
