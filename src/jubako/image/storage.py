@@ -3,7 +3,8 @@ probed.
 
 The only honest probe of overlayfs in a user namespace is to mount one on the store's own file system and to remove a
 file through it: the kernel's version (5.11), the file system below and security modules all have a say. The answer is
-kept for this boot, under the run directory, since every `jubako run` asks.
+kept for this boot, under the run directory, since every `jubako run` asks. A probe that did not get as far as overlayfs
+is no answer: user namespaces that were switched off, or a full disk, may be put right a moment later.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ if TYPE_CHECKING:
 
 OVERLAY, FUSE_OVERLAYFS, COPY = "overlay", "fuse-overlayfs", "copy"
 KINDS = (OVERLAY, FUSE_OVERLAYFS, COPY)
+_MOUNT, _USE = "mount overlay", "use overlay"
 
 
 @record
 class StorageFacts:
-    """What this machine can: each obstacle is empty where the thing works. `fuse_program` is the absolute path."""
+    """What this machine can: each obstacle is empty where the thing works. `fuse_program` is the absolute path;
+    `lasting` is false where overlayfs could not even be tried.
+    """
 
     overlay_obstacle: str = ""
     fuse_program: str = ""
     fuse_obstacle: str = ""
+    lasting: bool = True
 
 
 @record
@@ -71,7 +76,8 @@ def read_facts(paths: Paths) -> StorageFacts:
     known = known_facts(paths)
     if known is None:
         known = probe(paths)
-        _keep(paths, _key(paths), known)
+        if known.lasting:
+            _keep(paths, _key(paths), known)
     return known
 
 
@@ -95,13 +101,23 @@ def remember_facts(paths: Paths, facts: StorageFacts) -> None:
 def probe(paths: Paths) -> StorageFacts:
     """Try everything now."""
     program, fuse_obstacle = find_fuse_overlayfs()
-    return StorageFacts(probe_overlay(paths), program, fuse_obstacle)
+    failure = _overlay_failure(paths)
+    lasting = failure is None or failure.operation in (_MOUNT, _USE)
+    return StorageFacts(_first_line(failure), program, fuse_obstacle, lasting)
 
 
 def probe_overlay(paths: Paths) -> str:
     """Why the kernel's overlayfs cannot be used in the base user namespace on the store's file system; empty if it
     can.
     """
+    return _first_line(_overlay_failure(paths))
+
+
+def _first_line(failure: JubakoError | None) -> str:
+    return str(failure).partition("\n")[0] if failure else ""
+
+
+def _overlay_failure(paths: Paths) -> JubakoError | None:
     from jubako.image.inbase import own_as_base, run_in_base
     from jubako.image.store import workplace
 
@@ -115,8 +131,8 @@ def probe_overlay(paths: Paths) -> str:
             finally:
                 os.close(fd)
     except JubakoError as error:
-        return str(error).partition("\n")[0]
-    return ""
+        return error
+    return None
 
 
 def find_fuse_overlayfs() -> tuple[str, str]:
@@ -150,14 +166,14 @@ def try_overlay(directory: int) -> None:
     try:
         mount.mount("overlay", "merged", "overlay", 0, options)
     except OSError as failure:
-        raise JubakoError.from_os_error("mount overlay", "in a user namespace", failure) from None
+        raise JubakoError.from_os_error(_MOUNT, "in a user namespace", failure) from None
     try:
         os.unlink("merged/file")
         os.mkdir("merged/file")  # an opaque directory: needs user.* attributes below
         if os.getxattr("upper/file", "user.overlay.opaque") != b"y":
-            raise JubakoError("use overlay", "in a user namespace", reason="it keeps no opaque marks")
+            raise JubakoError(_USE, "in a user namespace", reason="it keeps no opaque marks")
     except OSError as failure:
-        raise JubakoError.from_os_error("use overlay", "in a user namespace", failure) from None
+        raise JubakoError.from_os_error(_USE, "in a user namespace", failure) from None
 
 
 def _impossible(kind: str, obstacle: str, hint: str) -> JubakoError:

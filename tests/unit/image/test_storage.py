@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from jubako.errors import JubakoError, UsageError
@@ -66,3 +68,15 @@ def test_the_probe_is_made_once_a_boot(tmp_path: object, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "/elsewhere")  # another fuse-overlayfs may be found now
     read_facts(paths)
     assert len(probed) == 2
+
+
+@pytest.mark.parametrize(("operation", "lasting"), [("mount overlay", True), ("make the base user namespace", False)])
+def test_an_obstacle_on_the_way_to_overlayfs_is_not_kept_for_the_boot(
+    operation: str, lasting: bool, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[JubakoError | None] = [JubakoError(operation, errno=errno.EPERM)]
+    monkeypatch.setattr(storage, "_overlay_failure", lambda _: met[0])
+    paths = Paths(f"{tmp_path}/data", f"{tmp_path}", f"{tmp_path}/cache")
+    assert operation in read_facts(paths).overlay_obstacle
+    met[0] = None  # put right
+    assert (operation in read_facts(paths).overlay_obstacle) == lasting
