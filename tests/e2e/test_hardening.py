@@ -74,6 +74,55 @@ def test_output_that_finds_a_full_disk_is_not_lost_in_silence(jubako: Command) -
         running.wait(10)
 
 
+def test_a_signal_that_was_ignored_from_the_start_is_not_passed_on(jubako: Command) -> None:
+    script = "trap 'echo heard' HUP; echo ready; sleep 1; echo survived"
+    ignoring = within(jubako, "trap '' HUP")
+    running = ignoring.start("run", "--rm", "host", "--", "sh", "-c", script)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(1)
+    assert running.stdout.read() == "survived\n"
+    assert running.wait(10) == 0
+
+
+def test_a_base_made_within_another_user_namespace_is_not_taken_for_ours(jubako: Command) -> None:
+    """It has one id only: what runs after it would silently have less than was asked for."""
+    jubako("run", "--rm", "host", "--", "true", check=True)
+    before = jubako("run", "--rm", "host", "--", "cat", "/proc/self/uid_map", check=True).stdout
+    place = jubako.cwd / "run"
+    shared = {"JUBAKO_RUN": str(place)}
+    nested = Command(jubako.account, jubako.cwd, ("unshare", "--user", "--map-root-user"), shared)
+    ours = Command(jubako.account, jubako.cwd, (), shared)
+    try:
+        nested("run", "--rm", "host", "--", "true", check=True)
+        inner = int((place / "base").read_text().split()[0])
+        assert ours("run", "--rm", "host", "--", "cat", "/proc/self/uid_map", check=True).stdout == before
+        os.kill(inner, 9)
+    finally:
+        ours("system", "shutdown")
+
+
+def test_a_cidfile_does_not_outlive_a_container_that_could_not_be_made(jubako: Command, tmp_path: Path) -> None:
+    too_many = ("--userns", "auto:size=4000000000")
+    assert jubako("run", "--rm", "--cidfile", tmp_path / "id", *too_many, "host", "--", "true").exit_code == 125
+    assert not (tmp_path / "id").exists()
+
+
+def test_json_for_a_terminal_holds_nothing_that_steers_it(jubako: Command) -> None:
+    label = "\x9b31m\x1b]0;title\x07\x7f=1"
+    jubako("create", "--name", "one", "--label", label, "host", "--", "true", check=True)
+    told = jubako("inspect", "one", check=True)
+    assert label.partition("=")[0] in told.json[0]["Config"]["Labels"]
+    assert all(character.isprintable() for character in told.stdout.replace("\n", ""))
+
+
+def test_a_passwd_file_of_terabytes_is_not_read_to_its_end(jubako: Command, rootfs: Path) -> None:
+    with open(rootfs / "etc/passwd", "ab") as file:
+        os.truncate(file.fileno(), 3 << 40)
+    told = jubako("run", "--rm", "--rootfs", rootfs, "--user", "1000", "echo", "here", timeout=20)
+    assert told.stdout == "here\n", told
+
+
 # --- the supervisor ---------------------------------------------------------------------------------------------------
 
 

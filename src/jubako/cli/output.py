@@ -50,6 +50,7 @@ INSPECT_FORMAT_FLAG = Flag(
 )
 
 _GAP = "   "
+_CONTROLS = {number: f"\\u{number:04x}" for number in range(0x7F, 0xA0)}
 
 
 @record
@@ -118,8 +119,10 @@ def print_details(values: Values, names: Sequence[str], look_up: Callable[[str],
 
 
 def print_json(value: Any, indented: bool = False) -> None:
-    """Print `value` as JSON: indented on a terminal, else on one line."""
-    print(jsontext.dumps(value, indent=2 if indented or sys.stdout.isatty() else None))
+    """Print `value` as JSON: indented on a terminal, else on one line. What would steer a terminal is written as
+    numbers, which JSON itself does for no more than the first 32 characters."""
+    text = jsontext.dumps(value, indent=2 if indented or sys.stdout.isatty() else None)
+    print(text if text.isascii() and "\x7f" not in text else text.translate(_CONTROLS))
 
 
 def short_id(identifier: str) -> str:

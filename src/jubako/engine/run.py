@@ -107,8 +107,10 @@ def make_container(paths: Paths, options: RunOptions, *, describe: bool = True) 
         store.CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id(), created=time.time_ns()
     )
     container = store.Container(identifier, name, directory, document, state)
+    written = False
     try:
         _write_id_file(options, identifier)
+        written = True
         if request.extras.userns.mode == "auto":
             document["ids"] = _allocate(paths, basis, request, container, image)
         made = Made(container, request, image, basis, lock)
@@ -116,6 +118,8 @@ def make_container(paths: Paths, options: RunOptions, *, describe: bool = True) 
             write_documents(made)
         return made
     except BaseException:
+        if written:
+            _remove_id_file(options)
         remove_directories(paths, container, inside=False)
         lock.release()
         raise

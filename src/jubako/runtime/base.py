@@ -69,7 +69,26 @@ def find_running(paths: Paths) -> Base | None:
         return None
     finally:
         os.close(pidfd)
+    if not _is_ours(fd):
+        os.close(fd)
+        return None
     return Base(fd, ids, pid)
+
+
+def _is_ours(fd: int) -> bool:
+    """Whether the user namespace `fd` was made from the one that this process is in, or is that one. A command within
+    `unshare -r` that shares our run directory has made a base too, with fewer ids."""
+    own = os.stat("/proc/self/ns/user")
+    if os.path.samestat(os.fstat(fd), own):
+        return True
+    try:
+        parent = clone.parent_namespace(fd)
+    except PermissionError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(parent), own)
+    finally:
+        os.close(parent)
 
 
 def enter_base(paths: Paths) -> BaseIds:

@@ -210,7 +210,9 @@ class Caller:
 
     def _catch_signals(self) -> dict[int, Any]:
         numbers = [*(_FORWARDED if self.relay.forward_signals else ()), *((_SIGWINCH,) if self.relay.terminal else ())]
-        return {number: _signal.signal(number, _note) for number in numbers}
+        # What nohup(1), or `&` in a script, had ignored from the start stays so.
+        wanted = [number for number in numbers if _signal.getsignal(number) != _signal.SIG_IGN]
+        return {number: _signal.signal(number, _note) for number in wanted}
 
     def _enter_raw_mode(self) -> Any:
         if not self.relay.terminal or not os.isatty(0):

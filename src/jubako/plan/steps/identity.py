@@ -166,7 +166,7 @@ def _read_inside(path: str) -> bytes:
         return b""
     with os.fdopen(fd, "rb", buffering=0) as file:
         text = b""
-        while len(text) < _BIG_FILE and (piece := file.read(1 << 20)):  # a sparse file of terabytes costs nothing to make
+        while len(text) < _BIG_FILE and (piece := file.read(1 << 20)):  # terabytes of nothing are made easily
             text += piece
         return text
 
