@@ -81,6 +81,8 @@ def _behind_command(before: list[str], current: str) -> Answer:
         return Answer()
     if argument.completes == "jubako":  # `explain run ...`: what follows is a command line of its own
         words = rest[len(rest) - count :] if count else []
+        if not words:  # what can be explained, see `jubako.cli.commands.explain`
+            return _matching(((name, "") for name in ("run", "create", "exec")), current)
         return answer([*words, current])
     if argument.completes == "image" and argument.count in (ANY, SOME):  # IMAGE, then the program's own words
         if place > 0 or any(word.partition("=")[0] == "--rootfs" for word in rest):

@@ -29,7 +29,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     Flag(("--rm",), "remove the container when it has ended", SWITCH, group=LIFE_CYCLE),
     Flag(
         ("--restart",),
-        "start it again when it ends: no, always, unless-stopped or on-failure[:TIMES]",
+        "no; to start it again when it ends (always, unless-stopped, on-failure[:TIMES]) is not supported yet",
         metavar="POLICY",
         group=LIFE_CYCLE,
         completes="restart",
@@ -68,7 +68,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     Flag(("--timeout",), "kill the container after so long", NUMBER, metavar="SECONDS", group=LIFE_CYCLE),
     Flag(
         ("--pull",),
-        "when to fetch the image",
+        "when to fetch the image; nothing is fetched yet, so it must be here, and always and newer are refused",
         metavar="WHEN",
         choices=("always", "missing", "never", "newer"),
         group=LIFE_CYCLE,
@@ -352,7 +352,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
         choices=("enabled", "disabled"),
         group=RESOURCES,
     ),
-    Flag(("--best-effort",), "go on where the host cannot keep a limit, and say so", SWITCH, group=RESOURCES),
+    Flag(("--best-effort",), "go on where a limit cannot be kept, and say so", SWITCH, group=RESOURCES),
 )
 
 DETACH_KEYS_FLAG = Flag(
@@ -374,14 +374,14 @@ RUN_FLAGS: tuple[Flag, ...] = (
 )
 
 
-def run_options(values: Values) -> RunOptions:
-    """The request that the flags and words say. The first word is the image, unless `--rootfs` is given."""
+def run_options(values: Values, operation: str = "run") -> RunOptions:
+    """The request that flags and words of the command `operation` say; the image is first, unless `--rootfs` is."""
     words: tuple[str, ...] = values.words
     image = ""
     if not values.rootfs:
         if not words:
             raise UsageError(
-                "run",
+                operation,
                 reason="no image and no --rootfs is given",
                 hint="'jubako run host -- COMMAND' runs a command on this system's own files; "
                 "'jubako run --help' shows the other ways",

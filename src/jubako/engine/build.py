@@ -63,6 +63,8 @@ def build_request(options: RunOptions, image: ImageConfig | None, context: Conte
     hostname = _hostname(options, namespaces, context)
     masked, readonly = build_masks(options, security)
     _check_words(options)
+    if options.pull in ("always", "newer"):
+        raise refuse("pull", options.pull, "fetching images is not supported yet", "load the image; then leave it out")
     spec = Spec(
         process=build_process(options, config, root, hostname or context.nodename, security, context),
         root=Root(path=root.path or "rootfs", readonly=options.read_only),

@@ -327,6 +327,8 @@ class _Launch:
         make_layer(self.paths, self.directory, prepared)
 
     def _warn(self, prepared: Prepared) -> None:
+        if prepared.spec.linux.resources is not None:  # only --best-effort comes this far with limits
+            os.write(2, b"jubako: warning: limits by control group are not supported yet: it runs without them\n")
         if not self.basis.made:  # said once, when the base is made: a plain run prints nothing of its own
             return
         for warning in prepared.warnings:

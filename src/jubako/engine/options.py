@@ -206,4 +206,4 @@ class RunOptions:
     pull: str = ""
     """--pull always|missing|never|newer."""
     best_effort: bool = False
-    """--best-effort: where something asked for cannot be kept, warn and go on."""
+    """--best-effort: where a limit that was asked for cannot be kept, warn and go on."""

@@ -149,7 +149,7 @@ def choose_root(
         if host.privileged and ids.nested:
             raise JubakoError(
                 "run the image host:rw as the host's root",
-                reason="the program fuse-overlayfs would read for the container what only root may, /etc/shadow say",
+                reason="fuse-overlayfs would read for the container what only root may read, such as /etc/shadow",
                 hint="use the image host, or run it as an ordinary user",
             )
         program = _fuse_overlayfs("run the image host:rw")

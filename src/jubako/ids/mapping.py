@@ -94,7 +94,9 @@ def _nomap(base: BaseIds) -> ContainerIds:
         own = id_map.to_inside(caller)
         if own is None:
             raise UsageError(
-                "use --userns nomap", reason=f"{kind} {caller} is not mapped for containers of this user anyhow"
+                "use --userns nomap",
+                reason=f"{kind} {caller} is not mapped for containers of this user anyhow",
+                hint="leave the flag out: the container has no id of yours",
             )
         others = subtract(id_map.inside, ((own, own + 1),))
         if not others:

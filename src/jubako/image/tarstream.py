@@ -176,6 +176,8 @@ class TarReader:
         block = self._read(BLOCK)
         self.position += len(block)
         if not block:
+            if self._require_end and not self.position:
+                raise TarFault("the archive is truncated: there is nothing in it")
             if self._require_end:
                 raise TarFault(f"the archive is truncated: its end mark is missing at byte {self.position}")
             return None

@@ -78,7 +78,7 @@ def capability_name(text: str, option: str = "capability") -> str:
     if name not in NUMBERS:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, NAMES, 1, 0.6)
+        near = get_close_matches(name, NAMES, 1, 0.75)  # CAP_ makes any two look alike
         hint = f"did you mean {near[0][4:]}?" if near else "capabilities(7) lists them"
         raise UsageError(f"use {option}", text, reason="there is no such capability", hint=hint)
     return name

@@ -21,5 +21,5 @@ COMMAND = Command(
 def run(values: Values) -> int:
     from jubako.engine.run import create_container
 
-    print(create_container(run_options(values)))
+    print(create_container(run_options(values, "create")))
     return 0

@@ -43,6 +43,7 @@ COMMAND = Command(
     interspersed=False,
     usage=(
         "[OPTIONS] run [RUN OPTIONS] IMAGE [COMMAND [ARG...]]",
+        "[OPTIONS] create [CREATE OPTIONS] IMAGE [COMMAND [ARG...]]",
         "[OPTIONS] exec [EXEC OPTIONS] CONTAINER COMMAND [ARG...]",
     ),
 )
@@ -81,7 +82,7 @@ def _explain(command: Command, asked: Values) -> Explanation:
         return explain_exec(exec_options(asked))
     from jubako.engine.explain import explain_run
 
-    return explain_run(run_options(asked), start=command is RUN)
+    return explain_run(run_options(asked, command.name), start=command is RUN)
 
 
 def _show(explanation: Explanation) -> None:

@@ -17,7 +17,7 @@ COMMAND = Command(
     "show what a container has written",
     flags=(
         Flag(("-f", "--follow"), "go on until the container ends", SWITCH),
-        Flag(("-n", "--tail"), "only the last N lines", metavar="N|all", parse=_count, default=-1),
+        Flag(("-n", "--tail"), "only the last N lines (all)", metavar="N|all", parse=_count, default=-1),
         Flag(
             ("--since",),
             "only what was written after TIME: 2026-01-02T03:04:05, or 10m for ten minutes ago",

@@ -26,6 +26,9 @@ COMMAND = Command(
         read-only, with fresh writable /tmp, /home, /root, /run, /var, /srv and /mnt, and nothing of the caller's
         home. One '--' behind the image is dropped. 'host:rw' is the same under a throw-away writable layer.
 
+        --ulimit limits each process. Limits of the whole container by control group (--memory, --cpus, --pids-limit and
+        the like) are not supported yet: they are refused, or left out with --best-effort.
+
         Nothing is printed but what the program prints. The exit status is the program's; 125 when jubako failed, 126
         when the program cannot be executed, 127 when it is not there, 128+N when signal N ended it.
     """,
