@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-CGROUP2_SUPER_MAGIC = 0x63677270
-
 
 def own_group(pid: int | str = "self") -> str | None:
     """The v2 group of a process as `/proc/PID/cgroup` names it ("/user.slice/…"); None without a v2 hierarchy."""

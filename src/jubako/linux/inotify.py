@@ -9,7 +9,6 @@ import select
 from jubako.linux.libc import check, libc
 
 IN_MODIFY = 0x002
-IN_ATTRIB = 0x004
 IN_MOVED_FROM = 0x040
 IN_MOVED_TO = 0x080
 IN_CREATE = 0x100

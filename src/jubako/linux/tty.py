@@ -11,7 +11,6 @@ TIOCSPTLCK = 0x40045431
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
-TIOCGPTN = 0x80045430
 
 
 def open_pty(ptmx: int) -> tuple[int, int]:

@@ -36,7 +36,6 @@ class Host:
     tree: HostTree = HostTree()
     interpreter_writable: bool = False
     """Whether the container's root could write the file that runs jubako: then nothing is executed by path."""
-    base_ready: bool = True
     base_uid_map: str = ""
     base_gid_map: str = ""
 

@@ -329,25 +329,6 @@ class MakeReadOnly(Step):
         return self.path
 
 
-@step()
-class MakeDirectory(Step):
-    """A directory that the program expects, made if it is missing."""
-
-    path: str
-    mode: int = 0o755
-
-    needs = ("root",)
-
-    def apply(self, slots: Slots) -> None:
-        os.close(_directory(slots, self.path, self.mode))
-
-    def call(self) -> str:
-        return f"mkdir({quote(self.path)}, {self.mode:04o})"
-
-    def subject(self) -> str:
-        return self.path
-
-
 @step(actor=SUPERVISOR)
 class MountForeignProc(Step):
     """A /proc of the joined PID namespace, made by a short-lived process inside it: only such a one may."""
@@ -425,7 +406,7 @@ def _unmakeable(path: str, failure: OSError) -> JubakoError:
     hint = ""
     if failure.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = (
-            "the directory is missing in the root file system and cannot be made there;"
-            " pass --rootfs DIR:O for a throw-away layer"
+            "it is missing and cannot be made where it would be: make it first, or for a --rootfs pass DIR:O for a"
+            " throw-away layer"
         )
     return JubakoError.from_os_error("make the mount point", path, failure, hint)
