@@ -7,6 +7,7 @@ start time and boot). Nothing that somebody holds the lock of is touched: that o
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -14,7 +15,7 @@ from jubako.engine import store
 from jubako.engine.cgroups import remove_group
 from jubako.engine.remove import remove_directories, remove_run_directory
 from jubako.engine.reserve import NamesLock, holder_of, list_names
-from jubako.errors import NotFoundError
+from jubako.errors import JubakoError, NotFoundError
 from jubako.paths import Paths
 from jubako.record import replace
 
@@ -75,7 +76,11 @@ def _settle(paths: Paths, identifier: str, directory: str) -> None:
             state, status=store.EXITED, exit_code=store.KILLED, pid=0, monitor=0, finished=time.time_ns(),
             error="its supervisor was killed, or the machine restarted",
         )  # fmt: skip
-    store.write_state(directory, replace(state, cgroup=""))
+    try:
+        store.write_state(directory, replace(state, cgroup=""))
+    except JubakoError as failure:  # a full disk must not keep anybody from removing; what is read says the same
+        if failure.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _reap_unborn(paths: Paths, entry: str) -> None:

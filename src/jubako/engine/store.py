@@ -97,7 +97,11 @@ def new_container(paths: Paths, identifier: str, name: str) -> tuple[str, Lock]:
     unborn = directory + UNBORN
     os.mkdir(unborn, mode)
     me = os.getpid()
-    write_state(unborn, State(CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id()))
+    try:
+        write_state(unborn, State(CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id()))
+    except JubakoError:
+        os.rmdir(unborn)
+        raise
     lock = Lock(unborn)
     lock.__enter__()
     try:
