@@ -3,7 +3,8 @@
     python tests/world/reaper.py python -m pytest …
 
 Whatever a test starts and loses stays a descendant of this process (prctl(2), PR_SET_CHILD_SUBREAPER): `traces` finds
-it there. Orphans that end are reaped at once, as init would do it.
+it there. Orphans that end are reaped at once, as init would do it. However the tests are started, pytest finds the
+signals that end a program at their defaults.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def main() -> int:
     os.environ["JUBAKO_TEST_REAPER"] = str(os.getpid())
     child = os.fork()
     if child == 0:
+        reset_signals()
         os.execvp(sys.argv[1], sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches pytest by itself
     signal.signal(signal.SIGTERM, lambda number, _frame: os.kill(child, number))
@@ -34,6 +36,13 @@ def main() -> int:
             end_the_rest()
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+
+
+def reset_signals() -> None:
+    """Give the tests the signals of a shell's foreground: a job of `nohup`, or one behind `&`, ignores some of them."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def end_the_rest() -> None:
