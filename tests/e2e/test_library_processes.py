@@ -15,6 +15,7 @@ import pytest
 
 import jubako
 from jubako.sandbox.sandbox import close_shared
+from world.rest import at_rest
 
 GIBIBYTE = 1 << 30
 
@@ -48,12 +49,12 @@ def test_calls_leave_no_descriptor_here_and_none_in_the_launcher() -> None:
     with jubako.Sandbox() as sandbox:
         for _call in range(3):
             sandbox.run(["true"])
-        time.sleep(0.2)  # the child that waits for the next call has been made by then
+        at_rest(sandbox.launcher_pid)  # the child that waits for the next call has been made by then
         places = ("/proc/self/fd", f"/proc/{sandbox.launcher_pid}/fd")
         before = [len(os.listdir(place)) for place in places]
         for _call in range(20):
             sandbox.run(["true"])
-        time.sleep(0.2)
+        at_rest(sandbox.launcher_pid)
         assert [len(os.listdir(place)) for place in places] == before
 
 

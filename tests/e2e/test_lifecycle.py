@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from world.command import Command
+from world.rest import at_rest
 
 OBEDIENT = "trap 'exit 7' TERM; trap 'exit 8' INT; echo ready; while :; do sleep 0.05; done"
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -121,7 +122,7 @@ def test_waiting_for_several_ends_with_ctrl_c(jubako):
     detached(jubako, "two", STUBBORN)
     for words in (("wait", "one"), ("wait", "one", "two"), ("logs", "-f", "one")):
         waiter = jubako.start(*words)
-        time.sleep(0.5)
+        at_rest(waiter.pid)
         waiter.send_signal(2)
         assert waiter.wait(5) == 130, words
 
@@ -130,7 +131,8 @@ def test_wait_knows_other_conditions(jubako):
     jubako("create", "--name", "one", "host", "--", "sleep", "9", check=True)
     running = jubako.start("wait", "--condition", "running", "one")
     removed = jubako.start("wait", "--condition", "removed", "one")
-    time.sleep(0.2)
+    at_rest(running.pid)
+    at_rest(removed.pid)
     assert running.poll() is None
     jubako("start", "one", check=True)
     assert running.wait(5) == 0

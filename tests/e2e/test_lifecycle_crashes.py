@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from world.command import Command, Result
+from world.rest import at_rest
 from world.traces import Directories
 
 LONG = ("host", "--", "sh", "-c", "echo ready; sleep 600 & wait")
@@ -73,7 +74,8 @@ def test_a_killed_supervisor_takes_the_container_with_it_and_the_next_command_sa
     jubako("run", "-d", "--name", "one", *LONG, check=True)
     waiter, follower = jubako.start("wait", "one"), jubako.start("logs", "-f", "one")
     init, monitor = inspect(jubako, "one")["State"]["Pid"], supervisor(jubako, "one")
-    time.sleep(0.3)
+    at_rest(waiter.pid)
+    at_rest(follower.pid)
     os.kill(monitor, 9)
     assert gone(init, monitor)
     assert jubako("ps", "-a", "--format", "{{.Status}}").stdout.startswith("Exited (137)")
@@ -119,7 +121,7 @@ def test_a_container_in_the_foreground_does_not_outlive_its_caller(jubako, flags
 def test_a_killed_first_process_is_an_ordinary_end(jubako):
     jubako("run", "-d", "--name", "one", *LONG, check=True)
     waiter = jubako.start("wait", "one")
-    time.sleep(0.3)
+    at_rest(waiter.pid)
     jubako("exec", "one", "true", check=True)
     jubako("kill", "-s", "9", "one", check=True)
     assert waiter.communicate(timeout=5)[0] == "137\n"

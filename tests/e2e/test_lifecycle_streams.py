@@ -8,6 +8,7 @@ import time
 import pytest
 
 from world.command import Command
+from world.rest import at_rest, processor_ticks
 
 ECHO = 'while read -r line; do echo "got $line"; [ "$line" = end ] && exit 5; done'
 
@@ -81,10 +82,10 @@ def test_following_shows_what_comes_and_ends_with_the_container(jubako):
 def test_following_does_not_busy_the_processor(jubako):
     jubako("run", "-d", "--name", "one", "host", "--", "sleep", "60", check=True)
     follower = jubako.start("logs", "-f", "one")
+    at_rest(follower.pid)
+    before = processor_ticks(follower.pid)
     time.sleep(0.7)
-    before = _ticks(follower.pid)
-    time.sleep(0.7)
-    assert _ticks(follower.pid) - before <= 1
+    assert processor_ticks(follower.pid) - before <= 1
 
 
 def test_attach_brings_input_output_and_the_exit_code(jubako):
@@ -96,7 +97,7 @@ def test_attach_brings_input_output_and_the_exit_code(jubako):
     client.stdin.flush()
     assert client.stdout.readline() == "got hello\n"
     watcher = jubako.start("attach", "--no-stdin", "one")
-    time.sleep(0.5)
+    at_rest(watcher.pid)
     out, _errors = client.communicate("end\n", timeout=5)
     assert (out, client.returncode) == ("got end\n", 5)
     assert watcher.communicate(timeout=5)[0] == "got end\n"
@@ -106,7 +107,7 @@ def test_attach_brings_input_output_and_the_exit_code(jubako):
 def test_a_client_that_is_killed_leaves_the_container_running(jubako):
     jubako("run", "-d", "-i", "--name", "one", "host", "--", "sh", "-c", ECHO, check=True)
     client = jubako.start("attach", "one")
-    time.sleep(0.4)
+    at_rest(client.pid)
     client.kill()
     client.wait(5)
     assert jubako("attach", "one", input="end\n").stdout == "got end\n"
@@ -117,7 +118,8 @@ def test_signals_reach_the_program_unless_proxying_is_off(jubako):
     jubako("run", "-d", "--name", "one", "host", "--", "sh", "-c", script, check=True)
     deaf = jubako.start("attach", "--sig-proxy=false", "one")
     proxy = jubako.start("attach", "one")
-    time.sleep(0.5)
+    at_rest(deaf.pid)
+    at_rest(proxy.pid)
     deaf.send_signal(2)
     assert deaf.wait(5) in (130, -2)
     assert jubako("ps", "-q").stdout != ""
@@ -143,12 +145,6 @@ def test_a_terminal_is_attached_resized_and_left_alone_by_its_keys(jubako):
     again.read_until("mark-62")
     again.send("exit 4\n")
     assert again.wait() == 4
-
-
-def _ticks(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def test_a_log_with_a_size_keeps_what_came_last(jubako, directories):

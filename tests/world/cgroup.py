@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from world.account import Account
+
+GROUPS = "jubako-test-"
+"""How the names of the tests' own groups begin."""
 
 _ENTER = """
 set -e
@@ -27,9 +31,9 @@ exec "$@"
 def delegated_group(account: Account) -> Iterator[tuple[str, ...]]:
     """The prefix that runs a command in the group's leaf `session`, seeing only cgroup v2; still as root."""
     top = cgroup2_mount()
-    name = f"jubako-test-{os.getpid()}"
-    group = top / name
-    (group / "session").mkdir(parents=True)
+    group = Path(tempfile.mkdtemp(prefix=GROUPS, dir=top))  # a process id may be another one's too, in a container
+    group.chmod(0o755)
+    (group / "session").mkdir()
     try:
         for controller in (group / "cgroup.controllers").read_text().split():
             _try_to_write(group / "cgroup.subtree_control", f"+{controller}")
@@ -37,7 +41,7 @@ def delegated_group(account: Account) -> Iterator[tuple[str, ...]]:
             os.chown(directory, account.uid, account.gid)
             for file in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
                 os.chown(directory / file, account.uid, account.gid)
-        yield ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, name)
+        yield ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, group.name)
     finally:
         subprocess.run(("sh", "-c", 'echo 1 > "$0/cgroup.kill"', group), stderr=subprocess.DEVNULL)
         for path, _, _ in os.walk(group, topdown=False):
