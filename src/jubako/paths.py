@@ -1,7 +1,8 @@
 """Where jubako keeps things: what lasts (data), what ends with the boot (run), what can be made again (cache).
 
-XDG Base Directory Specification for users; /var/lib, /run and /var/cache for root. A user without XDG_RUNTIME_DIR (su,
-cron, batch jobs) gets a directory below /tmp whose owner and mode are checked, since anybody may make one there.
+XDG Base Directory Specification for users; /var/lib and /run for root. A user without XDG_RUNTIME_DIR (su, cron, batch
+jobs) gets a directory below /tmp whose owner and mode are checked, since anybody may make one there. The cache lies
+with the data and not in ~/.cache, which people show to their containers: it holds code and filters that are trusted.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ def find_paths(data: str = "", run: str = "") -> Paths:
     data = data or environment.get("JUBAKO_ROOT", "")
     run = run or environment.get("JUBAKO_RUN", "")
     if os.getuid() == 0:
-        home, runtime, cache = "/var/lib/jubako", "/run/jubako", "/var/cache/jubako"
+        home, runtime = "/var/lib/jubako", "/run/jubako"
     else:
         home = (environment.get("XDG_DATA_HOME") or _home() + "/.local/share") + "/jubako"
         runtime = environment.get("XDG_RUNTIME_DIR", "")
         runtime = runtime + "/jubako" if _usable(runtime) else ""
-        cache = (environment.get("XDG_CACHE_HOME") or _home() + "/.cache") + "/jubako"
     run = run or runtime or _claim(f"/tmp/jubako-{os.getuid()}", 0o711)
-    return Paths(os.path.abspath(data or home), os.path.abspath(run), os.path.abspath(cache))
+    data = os.path.abspath(data or home)
+    return Paths(data, os.path.abspath(run), data + "/cache")
 
 
 def make_directory(path: str, mode: int = 0o700) -> str:

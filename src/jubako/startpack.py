@@ -1,4 +1,4 @@
-"""The start pack: the code of all modules that `jubako run` loads, in one file of the user's cache.
+"""The start pack: the code of all modules that `jubako run` loads, in one file of jubako's cache.
 
 Finding, opening and reading eighty small files costs a start more than all that it then does before the container is
 there; one file costs a third of that. The first run without a valid pack writes one, the others read it. It is a cache:
@@ -72,12 +72,12 @@ def find_pack() -> str:
     """Where the pack of this installation and interpreter is; empty where there is no home. Asked at the start, since a
     command may become root of a namespace later. `jubako.paths` says the same of the cache, for more imports."""
     if os.geteuid() == 0:
-        cache = "/var/cache"
+        data = "/var/lib"
     else:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", "") + "/.cache"
-    if not cache.startswith("/") or cache == "/.cache":
+        data = os.environ.get("XDG_DATA_HOME") or os.environ.get("HOME", "") + "/.local/share"
+    if not data.startswith("/") or data == "/.local/share":
         return ""
-    return f"{cache}/jubako/start/{_PACKAGE.replace('/', '%')}.{sys.implementation.cache_tag}"
+    return f"{data}/jubako/cache/start/{_PACKAGE.replace('/', '%')}.{sys.implementation.cache_tag}"
 
 
 def use(pack: str) -> bool:

@@ -25,7 +25,7 @@ def user(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_user_keeps_things_at_home_and_in_tmp(user: pytest.MonkeyPatch) -> None:
-    assert find_paths() == Paths("/home/me/.local/share/jubako", "/tmp/jubako-4321", "/home/me/.cache/jubako")
+    assert find_paths() == Paths("/home/me/.local/share/jubako", "/tmp/jubako-4321", "/home/me/.local/share/jubako/cache")
 
 
 def test_a_user_with_xdg_directories_keeps_things_there(tmp_path: Path, user: pytest.MonkeyPatch) -> None:
@@ -34,14 +34,14 @@ def test_a_user_with_xdg_directories_keeps_things_there(tmp_path: Path, user: py
     user.setattr(os, "getuid", lambda: tmp_path.stat().st_uid)
     user.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     user.setenv("XDG_DATA_HOME", "/d")
-    user.setenv("XDG_CACHE_HOME", "/c")
-    assert find_paths() == Paths("/d/jubako", f"{tmp_path}/jubako", "/c/jubako")
+    user.setenv("XDG_CACHE_HOME", "/c")  # people show that one to their containers: not for code that is trusted
+    assert find_paths() == Paths("/d/jubako", f"{tmp_path}/jubako", "/d/jubako/cache")
 
 
 def test_root_keeps_things_where_the_system_does(user: pytest.MonkeyPatch) -> None:
     user.setattr(os, "getuid", lambda: 0)
     user.setenv("XDG_RUNTIME_DIR", "/run/user/0")
-    assert find_paths() == Paths("/var/lib/jubako", "/run/jubako", "/var/cache/jubako")
+    assert find_paths() == Paths("/var/lib/jubako", "/run/jubako", "/var/lib/jubako/cache")
 
 
 @pytest.mark.parametrize("runtime", ["relative", "/nowhere/at/all", "/proc/1"])

@@ -21,7 +21,7 @@ from world.account import Account
 SETTLE_SECONDS = 3.0
 """Processes end, and their namespaces and mounts with them, a little after what they were started for."""
 
-_STAYING_NAMES = ("base", "lock", "locks", "base.lock", "storage.json", "names.json")
+_STAYING_NAMES = ("base", "lock", "locks", "base.lock", "storage.json", "names.json", "cache")
 _STAYING_ENDINGS = (".lock",)
 _FOREIGN = ("pytest-of-", ".pytest_cache", ".cache", ".local")
 """Entries of the temporary and home directories that are the test tools' own, or looked at elsewhere."""
