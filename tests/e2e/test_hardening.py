@@ -190,3 +190,19 @@ def test_roots_containers_cannot_be_reached_by_other_users(
     found = subprocess.run([*ordinary_account.prefix, str(mine), "true"], capture_output=True, text=True, check=False)
     assert found.returncode != 0
     assert "ermission denied" in found.stderr
+
+
+def test_a_directory_or_a_loop_where_a_generated_file_would_go_is_left_as_it_is(jubako: Command, rootfs: Path) -> None:
+    for name in ("hosts", "resolv.conf"):
+        (rootfs / "etc" / name).unlink(missing_ok=True)
+    (rootfs / "etc/hosts").mkdir()
+    (rootfs / "etc/resolv.conf").symlink_to("resolv.conf")
+    told = jubako("run", "--rm", "--rootfs", str(rootfs), "ls", "-ld", "/etc/hosts")
+    assert told.exit_code == 0, told
+    assert told.stdout.startswith("d")
+
+
+def test_a_file_bound_over_a_directory_is_refused_and_said_so(jubako: Command, rootfs: Path) -> None:
+    told = jubako("run", "--rm", "-v", "/etc/hostname:/etc", "--rootfs", str(rootfs), "true")
+    assert told.exit_code == 125
+    assert "a file cannot cover a directory (EISDIR)" in told.stderr

@@ -28,7 +28,9 @@ _PURPOSES = {
     "ramfs": "files in memory, gone with the container",
 }
 _READ_ONLY = mnt.MOUNT_ATTR_RDONLY | mnt.MOUNT_ATTR_NOSUID | mnt.MOUNT_ATTR_NODEV | mnt.MOUNT_ATTR_NOEXEC
-_UNMAKEABLE = (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM, errno.EOVERFLOW)
+_UNMAKEABLE = (
+    errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM, errno.EOVERFLOW, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+)  # fmt: skip
 
 
 @step()
@@ -390,7 +392,11 @@ def _target_like(slots: Slots, source: str, target: str, name: str) -> int:
         raise JubakoError.from_os_error(f"bind to {target} the source", name, failure) from failure
     if directory:
         return make_directory_in(slots["root"], target)
-    return make_file_in(slots["root"], target)
+    fd = make_file_in(slots["root"], target)
+    if is_directory(fd):
+        os.close(fd)
+        raise OSError(errno.EISDIR, "a file cannot cover a directory", target)
+    return fd
 
 
 def _existing(slots: Slots, path: str) -> int | None:
