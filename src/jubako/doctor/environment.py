@@ -27,7 +27,11 @@ def runtime_directory(host: Host) -> Finding:
     ready = f"/run/user/{host.uid}"
     remedy = f"export XDG_RUNTIME_DIR={ready}"
     if not host.exists(ready):
-        remedy = f"{host.sudo}loginctl enable-linger {host.user or host.uid}\n{remedy}"
+        owner = host.user or host.uid
+        maker = f"loginctl enable-linger {owner}"
+        if not host.exists("/run/systemd/system"):  # nobody makes it at a login; it is gone at the next boot
+            maker = f"install -d -m 0700 -o {owner} {ready}"
+        remedy = f"{host.sudo}{maker}\n{remedy}"
     if not directory:
         return _temporary(host, name, "XDG_RUNTIME_DIR is not set", "XDG_RUNTIME_DIR: not set", remedy)
     found = host.stat(directory)

@@ -71,7 +71,6 @@ if TYPE_CHECKING:
         time_offset: Sequence[str]
         uidmap: Sequence[str]
         gidmap: Sequence[str]
-        best_effort: bool
 
 
 KNOWN = frozenset(
@@ -81,7 +80,7 @@ KNOWN = frozenset(
         "dns", "dns_search", "dns_option", "volume", "volumes", "mount", "tmpfs", "read_only", "read_only_tmpfs",
         "device", "shm_size", "propagation", "no_pivot", "storage", "cap_add", "cap_drop", "security_opt", "privileged",
         "sysctl",
-        "pid", "ipc", "uts", "network", "cgroupns", "userns", "ns", "time_offset", "uidmap", "gidmap", "best_effort",
+        "pid", "ipc", "uts", "network", "cgroupns", "userns", "ns", "time_offset", "uidmap", "gidmap",
     )
 )  # fmt: skip
 _PLACEHOLDER = "\x1a"

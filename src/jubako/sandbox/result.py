@@ -23,7 +23,7 @@ else:
 class Result(Generic[Text]):
     """A program that ran to its end. Exit codes are the shell's: the program's own, or 128+N when signal N ended it.
 
-    `stdout` and `stderr` are what it wrote (text, or bytes with `text=False`); None for a stream that went elsewhere.
+    `stdout` and `stderr` are what it wrote (text, or bytes with `text=False`); empty for a stream that went elsewhere.
     `truncated` says that the program wrote more than `output_limit`, and was ended for it.
     """
 

@@ -141,9 +141,15 @@ def test_system_directories_are_searched_though_path_lacks_them(machine, program
 
 
 def test_no_runtime_directory_is_a_warning_with_lingering(machine):
-    found = environment.runtime_directory(machine())
+    found = environment.runtime_directory(machine({"/run/systemd/system": "DIRECTORY"}))
     assert found.status == "warning"
     assert "loginctl enable-linger alice" in found.remedy
+
+
+def test_without_systemd_the_runtime_directory_is_made_by_hand(machine):
+    remedy = environment.runtime_directory(machine()).remedy
+    assert "install -d -m 0700 -o alice /run/user/" in remedy
+    assert "loginctl" not in remedy
 
 
 def test_a_runtime_directory_of_another_user_is_told(machine, tmp_path):
