@@ -25,7 +25,8 @@ def user(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_user_keeps_things_at_home_and_in_tmp(user: pytest.MonkeyPatch) -> None:
-    assert find_paths() == Paths("/home/me/.local/share/jubako", "/tmp/jubako-4321", "/home/me/.local/share/jubako/cache")
+    data = "/home/me/.local/share/jubako"
+    assert find_paths() == Paths(data, "/tmp/jubako-4321", f"{data}/cache")
 
 
 def test_a_user_with_xdg_directories_keeps_things_there(tmp_path: Path, user: pytest.MonkeyPatch) -> None:
