@@ -53,7 +53,7 @@ def find_paths(data: str = "", run: str = "") -> Paths:
     environment = os.environ
     data = data or environment.get("JUBAKO_ROOT", "")
     run = run or environment.get("JUBAKO_RUN", "")
-    if os.getuid() == 0:
+    if os.getuid() == 0 and os.access("/var/lib", os.W_OK):  # root of a user namespace (unshare -r) is a user outside
         home, runtime = "/var/lib/jubako", "/run/jubako"
     else:
         home = (environment.get("XDG_DATA_HOME") or _home() + "/.local/share") + "/jubako"

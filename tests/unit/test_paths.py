@@ -41,8 +41,15 @@ def test_a_user_with_xdg_directories_keeps_things_there(tmp_path: Path, user: py
 
 def test_root_keeps_things_where_the_system_does(user: pytest.MonkeyPatch) -> None:
     user.setattr(os, "getuid", lambda: 0)
+    user.setattr(os, "access", lambda path, mode: path == "/var/lib")
     user.setenv("XDG_RUNTIME_DIR", "/run/user/0")
     assert find_paths() == Paths("/var/lib/jubako", "/run/jubako", "/var/lib/jubako/cache")
+
+
+def test_root_of_a_user_namespace_keeps_things_where_the_user_does(user: pytest.MonkeyPatch) -> None:
+    user.setattr(os, "getuid", lambda: 0)
+    user.setattr(os, "access", lambda path, mode: False)
+    assert find_paths().data == "/home/me/.local/share/jubako"
 
 
 @pytest.mark.parametrize("runtime", ["relative", "/nowhere/at/all", "/proc/1"])
