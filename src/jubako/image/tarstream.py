@@ -189,7 +189,12 @@ class TarReader:
             if second and second != _ZEROS:
                 raise TarFault(f"data follows a lone zero block, at byte {self.position - BLOCK}")
             return None
-        stored = _number(block[148:156], "checksum")
+        try:
+            stored = _number(block[148:156], "checksum")
+        except TarFault as fault:
+            if self.position > BLOCK:
+                raise
+            raise TarFault("it is no tar archive, and none in a compression that is known") from fault
         plain = 256 + sum(block) - sum(block[148:156])
         if stored != plain and stored != plain - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
             raise TarFault(f"no tar header at byte {self.position - BLOCK} (its checksum is wrong)")
