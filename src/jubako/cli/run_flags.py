@@ -180,7 +180,7 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     Flag(("--shm-size",), "the size of /dev/shm, such as 64m", metavar="SIZE", group=FILE_SYSTEM),
     Flag(
         ("--propagation",),
-        "whether mounts of the host show up inside",
+        "whether later mounts of the host show up in the root: with private, the default, none does; with slave all do",
         metavar="KIND",
         choices=_PROPAGATIONS,
         group=FILE_SYSTEM,
