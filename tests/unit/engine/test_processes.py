@@ -22,7 +22,8 @@ def test_a_process_and_all_that_it_started_are_found_with_their_numbers(tmp_path
     try:
         for _attempt in range(100):
             found = processes_below(parent.pid)
-            if len(found) == 2 and found[0].command == "/bin/sleep 31" and "odd" in found[1].command:
+            # until both have executed what they are to execute: before that the child is a copy of its parent
+            if [(one.command, one.state) for one in found] == [("/bin/sleep 31", "sleeping"), (f"{odd} 30", "sleeping")]:
                 break
             time.sleep(0.05)
         first, second = found
