@@ -76,11 +76,7 @@ class NewTimeNamespace(Step):
 
     def apply(self, slots: Slots) -> None:
         clone.unshare(clone.CLONE_NEWTIME)
-        fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, self._text().encode())
-        finally:
-            os.close(fd)
+        _write("/proc/self/timens_offsets", self._text().encode())
 
     def call(self) -> str:
         return f'unshare(CLONE_NEWTIME); write("/proc/self/timens_offsets", {quote(self._text())})'
