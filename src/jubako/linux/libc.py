@@ -21,11 +21,11 @@ libc.syscall.restype = ctypes.c_long
 _NUMBERS = {
     "x86_64": {
         "clone": 56, "pivot_root": 155, "capget": 125, "capset": 126, "add_key": 248, "keyctl": 250,
-        "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322,
+        "unshare": 272, "setns": 308, "seccomp": 317, "bpf": 321, "execveat": 322,
     },
     "aarch64": {
         "clone": 220, "pivot_root": 41, "capget": 90, "capset": 91, "add_key": 217, "keyctl": 219,
-        "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281,
+        "unshare": 97, "setns": 268, "seccomp": 277, "bpf": 280, "execveat": 281,
     },
 }  # fmt: skip
 _COMMON = {
