@@ -48,8 +48,8 @@ def clone(flags: int) -> tuple[int, int]:
     """Fork into the new namespaces of `flags`; (0, -1) in the child, (pid, pidfd) in the parent.
 
     The pid is as seen from the caller's PID namespace. With `CLONE_PARENT` the child is the caller's sibling, and only
-    the caller's parent can wait for it. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for that flag; where
-    a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
+    the caller's parent can wait for it. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for that flag;
+    where a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
     """
     pidfd = ctypes.c_int(-1)
     pid = -1

@@ -6,10 +6,10 @@ import os
 
 from jubako import jsontext
 from jubako.errors import JubakoError, UsageError
-from jubako.plan.mounts import is_bind
 from jubako.record import record, replace
+from jubako.spec.environment import last_wins
 from jubako.spec.load import load, load_process
-from jubako.spec.types import Mount, Process, Spec
+from jubako.spec.types import Process, Spec
 
 CONFIG = "config.json"
 LARGEST = 1 << 25
@@ -18,7 +18,7 @@ LARGEST = 1 << 25
 
 @record
 class Bundle:
-    """`text` is config.json as it stands; in `spec` every path of the host is absolute."""
+    """`text` is config.json as it stands; in `spec` the root's path is absolute and without links."""
 
     path: str
     text: bytes
@@ -38,10 +38,8 @@ def read_bundle(path: str) -> Bundle:
         raise JubakoError(
             "use the root file system", rootfs, errno=20 if os.path.exists(rootfs) else 2, hint="root.path names it"
         )
-    mounts = tuple(_absolute(mount, directory) for mount in spec.mounts)
-    spec = replace(
-        spec, root=replace(spec.root, path=os.path.realpath(rootfs)), mounts=mounts, process=tidy(spec.process)
-    )
+    program = replace(spec.process, env=last_wins(spec.process.env))
+    spec = replace(spec, root=replace(spec.root, path=os.path.realpath(rootfs)), process=program)
     return Bundle(directory, text, spec)
 
 
@@ -52,7 +50,7 @@ def read_config(text: bytes, subject: str = CONFIG) -> Spec:
 
 def read_process(path: str) -> Process:
     """The process of `exec --process`. Raises `UsageError` and `JubakoError`."""
-    return tidy(load_process(parse(read_text(path), path), path))
+    return load_process(parse(read_text(path), path), path)
 
 
 def parse(text: bytes, subject: str) -> object:
@@ -83,17 +81,3 @@ def read_text(path: str, hint: str = "") -> bytes:
         raise JubakoError.from_os_error("read", path, failure) from failure
     finally:
         os.close(fd)
-
-
-def tidy(process: Process) -> Process:
-    """`process` with each variable once: of several entries the last one counts, as runc has it."""
-    last: dict[str, str] = {}
-    for entry in process.env:
-        last[entry.partition("=")[0]] = entry
-    return replace(process, env=tuple(last.values())) if len(last) < len(process.env) else process
-
-
-def _absolute(mount: Mount, directory: str) -> Mount:
-    if not is_bind(mount) or mount.source.startswith("/"):
-        return mount
-    return replace(mount, source=os.path.normpath(os.path.join(directory, mount.source)))

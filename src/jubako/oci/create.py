@@ -16,18 +16,21 @@ from jubako.linux import scm
 from jubako.linux.pidfd import host_pid, start_time
 from jubako.oci import cgroups
 from jubako.oci.bundle import Bundle, read_bundle
+from jubako.oci.groups import remove_group
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, State, find_container, now
 from jubako.paths import find_paths
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
 from jubako.plan.oci import Making, needs_foreign_proc, plan_bundle
+from jubako.plan.oci_mounts import Bundle as MountBundle
 from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.base import boot_id
-from jubako.runtime.facts import gather_facts
+from jubako.runtime.facts import gather_facts, is_whole
+from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
 
 TYPE_CHECKING = False
@@ -130,7 +133,8 @@ class _Creation:
             os.close(fd)
         end_process(self.state)
         try:
-            cgroups.remove_group(self.state.cgroup, self.state.unit)
+            if self.state.cgroup:
+                remove_group(self.state.cgroup)
         except (JubakoError, OSError):
             pass
         if self.state.pid:
@@ -149,12 +153,13 @@ class _Creation:
             RootSource("directory", spec.root.path, pivot=not options.no_pivot),
             filter=program,
             filter_flags=flags,
-            cgroup=self.state.cgroup,
+            cgroup=self.state.inside,
             preserve_fds=options.preserve_fds + listen_fds(),
         )
         return Making(
             extras,
             HookState(spec.oci_version, self.container.id, self.bundle.path, spec.annotations),
+            MountBundle(self.bundle.path),
             writer=self.ids.writer,
             deny_setgroups=self.ids.deny_setgroups,
             keep_groups=keeps_groups(spec),
@@ -174,15 +179,18 @@ class _Creation:
 
     def _make_group(self) -> None:
         """The group's name is on disk before the group is there."""
-        resources = self.spec.linux.resources
-        choice = cgroups.choose_group(self.spec, self.container.id, self.options.manager)
-        if choice.path:
-            self.state = replace(self.state, cgroup=choice.path, unit=choice.unit)
-            self.container.write(self.state)
-        made = cgroups.make_group(choice, resources)
-        if made != self.state.cgroup:
-            self.state = replace(self.state, cgroup=made)
-            self.container.write(self.state)
+        spec, resources = self.spec, self.spec.linux.resources or Resources()
+        rootless = os.geteuid() != 0 or not is_whole()
+        self.group = choice = cgroups.choose_group(spec, self.container.id, self.options.manager, rootless)
+        if not choice.path:
+            return
+        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside, unit=choice.unit)
+        self.container.write(self.state)
+        cgroups.make_group(choice, resources)
+        if not rootless and not any(one.type == "user" for one in spec.linux.namespaces):
+            from jubako.oci.devices import read_rules, restrict_devices
+
+            restrict_devices(choice.path, read_rules(resources.devices))
 
     def _open_namespaces(self, slots: Slots) -> None:
         for namespace in self.spec.linux.namespaces:

@@ -45,10 +45,10 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
 
 
 def _kill_everything(container: Container, state: State, number: int) -> None:
-    from jubako.oci import cgroups
-
     if state.cgroup:
-        cgroups.signal_group(state.cgroup, number)
+        from jubako.oci.groups import signal_group
+
+        signal_group(state.cgroup, number)
     elif lives(state):  # the end of a PID namespace's first process is the end of all
         pidfd = open_process(state.pid, state.pid_start)
         if pidfd is not None:
@@ -93,9 +93,9 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
             )  # fmt: skip
         end_process(state)
     if state.cgroup:
-        from jubako.oci import cgroups
+        from jubako.oci.groups import remove_group
 
-        cgroups.remove_group(state.cgroup, state.unit)
+        remove_group(state.cgroup)
     container.remove()
     run_hooks(container, state, "poststop", "stopped", warn)
 

@@ -1,5 +1,5 @@
-"""The document that `spec` writes: what runc's and crun's write, and with a user namespace one that runs for an ordinary
-user as it stands."""
+"""The document that `spec` writes: as runc's and crun's, and with a user namespace one that runs for an ordinary user as
+it stands."""
 
 from __future__ import annotations
 

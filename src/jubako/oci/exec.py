@@ -1,4 +1,4 @@
-"""`exec`: one more program in a running container, as runc and crun have it; the specification has no such operation."""
+"""`exec`: one more program in a running container, as runc and crun have it; the specification knows no such thing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jubako.errors import JubakoError, UsageError
 from jubako.ids.newidmap import effective_capabilities
 from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
 from jubako.linux.pidfd import host_pid, open_process, start_time
-from jubako.oci.bundle import read_config, read_text, tidy
+from jubako.oci.bundle import read_config, read_text
 from jubako.oci.create import (
     compile_filter,
     connect_console,
@@ -22,12 +22,14 @@ from jubako.plan.extras import Extras
 from jubako.plan.host import RootSource
 from jubako.plan.oci import Making
 from jubako.plan.oci_exec import plan_exec
+from jubako.plan.oci_mounts import Bundle
 from jubako.plan.step import INIT, RUNTIME, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.facts import gather_facts
 from jubako.runtime.messages import Failed, receive
+from jubako.spec.environment import last_wins
 from jubako.spec.types import Capabilities, Process, Spec, User
 
 TYPE_CHECKING = False
@@ -117,7 +119,7 @@ def build_process(spec: Spec, options: ExecOptions) -> Process:
         program = replace(program, selinux_label=options.process_label)
     if not program.cwd.startswith("/"):
         raise UsageError("use --cwd", program.cwd, reason="it must be an absolute path")
-    return tidy(program)
+    return replace(program, env=last_wins(program.env))
 
 
 def parse_user(text: str, default: User) -> User:
@@ -221,6 +223,7 @@ def _apply(
     making = Making(
         extras,
         HookState(state.oci_version, state.id, state.bundle),
+        Bundle(state.bundle),
         deny_setgroups=denied,
         keep_groups=keeps_groups(spec),
         console=bool(options.console_socket),

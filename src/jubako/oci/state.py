@@ -36,9 +36,12 @@ _FURTHER = _FIRST | {"."}
 
 @record
 class State:
-    """One container as state.json has it. `pid` 0: there is no process yet. `cgroup` is a directory or empty; `made` is
-    true once `create` was done. `hooks` holds what later commands run: {"poststart": […], "poststop": […]} as in
-    config.json."""
+    """One container as state.json has it.
+
+    `pid` 0: there is no process yet. `cgroup` is a directory or empty, `inside` that of its processes (the same, or one
+    below). `made` is true once `create` was done. `hooks` holds what later commands run, {"poststart": [], "poststop":
+    []}, each hook as in config.json.
+    """
 
     id: str
     oci_version: str
@@ -53,6 +56,7 @@ class State:
     creator_start: int = 0
     made: bool = False
     cgroup: str = ""
+    inside: str = ""
     unit: str = ""
     annotations: tuple[tuple[str, str], ...] = ()
     hooks: str = ""
@@ -271,12 +275,9 @@ def _creator_lives(state: State) -> bool:
 
 
 def _is_frozen(group: str) -> bool:
-    from jubako.linux import cgroup
+    from jubako.oci.groups import is_frozen
 
-    try:
-        return cgroup.events(group).get("frozen") == 1
-    except (OSError, ValueError):
-        return False
+    return is_frozen(group)
 
 
 def _check_types(state: State) -> None:

@@ -14,8 +14,15 @@ from jubako.plan.becoming import plan_execution
 from jubako.plan.container import LINKS, plan_devices
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host
-from jubako.plan.mounts import is_bind, parse_options, plan_mount
 from jubako.plan.namespaces import NamespaceSet, namespaces_of, plan_identity
+from jubako.plan.oci_mounts import (
+    Bundle,
+    bind_sources,
+    plan_mount_sources,
+    plan_mounts,
+    plan_mounts_end,
+    plan_shared_sources,
+)
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import identity, lifecycle, mounts, process, rootfs, terminal
 from jubako.plan.steps import namespaces as ns
@@ -43,6 +50,7 @@ class Making:
 
     extras: Extras
     state: HookState
+    bundle: Bundle
     writer: str = DIRECT
     deny_setgroups: bool = False
     keep_groups: bool = False
@@ -97,6 +105,7 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         from jubako.plan.steps.cgroups import JoinCgroup
 
         yield JoinCgroup(making.extras.cgroup)
+    yield from plan_mount_sources(spec, spaces, host, making.bundle)
     yield lifecycle.Record("cloned")
 
 
@@ -129,7 +138,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     extras = making.extras
     yield process.BeginSession()
     if spaces.nested:
-        yield rootfs.OpenPaths(_callers_paths(spec, host, extras))
+        yield rootfs.OpenPaths(_callers_paths(spec, host, making))
     yield from plan_identity(
         spec, spaces, host, place_in_cgroup=bool(extras.cgroup), take_root=_has_root(spec),
         keep_groups=making.deny_setgroups or making.keep_groups,
@@ -155,18 +164,15 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
 
 def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
     source, hooks, terminal_wanted = making.extras.root, spec.hooks, spec.process.terminal
-    shared = _shared_binds(spec, host, spaces)
-    for position in shared:
-        mount = spec.mounts[position]
-        yield mounts.CloneShared(mount.source, f"mount{position}", parse_options(mount.options).recursive)
+    yield from plan_shared_sources(spec, spaces, host, making.bundle)
     yield rootfs.DetachMounts()
     yield rootfs.PrepareMasks(host.stage)
     yield rootfs.BindRootInPlace(source.path)
-    for position, mount in enumerate(spec.mounts):
-        yield from plan_mount(mount, spaces, host, f"mount{position}" if position in shared else "")
-    if not any(mount.destination.rstrip("/") == "/dev" and is_bind(mount) for mount in spec.mounts):
+    yield from plan_mounts(spec, spaces, host, making.bundle)
+    if not _binds_devices(spec):
         yield from plan_devices(spec, host)
         yield mounts.MakeLinks(LINKS)
+    yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
         yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0, raw_output=True)
@@ -208,10 +214,9 @@ def plan_user(program: Process, extras: Extras) -> Iterator[Step]:
     yield identity.ResolveUser(f"{user.uid}:{user.gid}", groups)
 
 
-def _callers_paths(spec: Spec, host: Host, extras: Extras) -> tuple[str, ...]:
+def _callers_paths(spec: Spec, host: Host, making: Making) -> tuple[str, ...]:
     """What the container's root may not be able to walk to, opened as long as this process is the caller's."""
-    sources = [mount.source for mount in spec.mounts if is_bind(mount)]
-    paths = [host.stage.rpartition("/")[0], extras.root.path, *sources]
+    paths = [host.stage.rpartition("/")[0], making.extras.root.path, *bind_sources(spec, making.bundle)]
     return tuple(dict.fromkeys(paths))
 
 
@@ -220,12 +225,9 @@ def _has_root(spec: Spec) -> bool:
     return all(any(m.container_id == 0 for m in each) for each in mappings)
 
 
-def _shared_binds(spec: Spec, host: Host, spaces: NamespaceSet) -> tuple[int, ...]:
-    """The binds whose source is copied while it still is a peer of the host's: their mounts travel both ways."""
-    if spaces.nested or not host.privileged:
-        return ()
-    return tuple(
-        position
-        for position, mount in enumerate(spec.mounts)
-        if is_bind(mount) and parse_options(mount.options).propagation in ("shared", "rshared")
+def _binds_devices(spec: Spec) -> bool:
+    """Whether /dev is somebody else's: then nothing is made in it."""
+    return any(
+        mount.destination.rstrip("/") == "/dev" and (mount.type == "bind" or {"bind", "rbind"} & set(mount.options))
+        for mount in spec.mounts
     )

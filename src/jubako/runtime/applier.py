@@ -84,20 +84,22 @@ class Applier:
         return isinstance(before, Clone) and before.child == self.plan.steps[position].actor
 
     def _passed(self, position: int) -> tuple[str, ...]:
-        """The slots whose descriptors go with the baton at `position`: just produced, and needed by the next actor."""
+        """The slots whose descriptors go with the baton at `position`: what the giver produced in its turn, or got with
+        the baton that began it, and another actor will need."""
         steps = self.plan.steps
-        giver, taker = steps[position - 1].actor, steps[position].actor
-        needed: list[str] = []
-        for item in steps[position:]:
-            if item.actor != taker:
-                break
-            needed.extend(item.needs)
-        produced: list[str] = []
-        for item in reversed(steps[:position]):
-            if item.actor != giver:
-                break
-            produced.extend(item.produces)
-        return tuple(name for name in dict.fromkeys(needed) if name in produced and not name.endswith("_pid"))
+        carried: tuple[str, ...] = ()
+        begin = 0
+        for end in range(1, position + 1):
+            giver = steps[begin].actor
+            if steps[end].actor == giver:
+                continue
+            produced = dict.fromkeys(carried)
+            for item in steps[begin:end]:
+                produced.update(dict.fromkeys(item.produces))
+            needed = {name for item in steps[end:] if item.actor != giver for name in item.needs}
+            carried = tuple(name for name in produced if name in needed and not name.endswith("_pid"))
+            begin = end
+        return carried
 
     def _do(self, position: int, item: Step) -> None:
         try:

@@ -38,7 +38,7 @@ def gather_facts(stage: str, foreign_proc: str, *, setgroups_denied: bool) -> Ho
     return Host(
         stage=stage,
         foreign_proc=foreign_proc,
-        privileged=os.geteuid() == 0 and _is_whole(),
+        privileged=os.geteuid() == 0 and is_whole(),
         setgroups_denied=setgroups_denied,
         cgroup2=_has_cgroup2(),
         last_cap=caps.last_cap(),
@@ -91,6 +91,7 @@ def _has_cgroup2() -> bool:
         return b"\tcgroup2\n" in file.read(1 << 14)
 
 
-def _is_whole() -> bool:
+def is_whole() -> bool:
+    """Whether this process is in the host's own user namespace, where every id is itself."""
     with open("/proc/self/uid_map", "rb", buffering=0) as file:
         return file.read(64).split() == [b"0", b"0", b"4294967295"]

@@ -1,6 +1,6 @@
 """The table of config.json: which property stands in which field of which record, and what it may hold.
 
-OCI runtime-spec 1.2, config.md and config-linux.md, in their order; the widths of numbers are those of the
+OCI runtime-spec 1.3, config.md and config-linux.md, in their order; the widths of numbers are those of the
 specification's Go types (`specs-go/config.go`). `load` and `dump` walk these tables.
 """
 
@@ -32,7 +32,8 @@ ID_MAPPINGS = ListOf(
         ("container_id", "containerID", UINT32, REQUIRED),
         ("host_id", "hostID", UINT32, REQUIRED),
         ("size", "size", UINT32, REQUIRED),
-    )
+    ),
+    340,  # UID_GID_MAP_MAX_EXTENTS, user_namespaces(7)
 )
 
 # --- config.md: process
@@ -336,8 +337,10 @@ LINUX = ObjectOf(
         ObjectOf(
             t.IntelRdt,
             ("clos_id", "closID", TEXT),
+            ("schemata", "schemata", TEXTS),
             ("l3_cache_schema", "l3CacheSchema", TEXT),
             ("mem_bw_schema", "memBwSchema", TEXT),
+            ("enable_monitoring", "enableMonitoring", FLAG),
             ("enable_cmt", "enableCMT", FLAG),
             ("enable_mbm", "enableMBM", FLAG),
         ),
@@ -353,6 +356,12 @@ LINUX = ObjectOf(
         "personality",
         ObjectOf(t.Personality, ("domain", "domain", TEXT, REQUIRED), ("flags", "flags", TEXTS)),
     ),
+    (
+        "memory_policy",
+        "memoryPolicy",
+        ObjectOf(t.MemoryPolicy, ("mode", "mode", TEXT, REQUIRED), ("nodes", "nodes", TEXT), ("flags", "flags", TEXTS)),
+    ),
+    ("net_devices", "netDevices", NamedObjects("device", ObjectOf(t.NetDevice, ("name", "name", TEXT)))),
 )
 
 SPEC = ObjectOf(
