@@ -120,6 +120,8 @@ def look_for_base(paths: Paths) -> tuple[BaseIds, str, int]:
     """The ids of the base user namespace, whether it is there, and its pause process; it is not made."""
     if os.geteuid() == 0:
         ids = find_base()
+        from jubako.runtime.facts import is_whole
+
         if ids.writer == DIRECTLY and is_whole():
             return ids, NONE, 0
     from jubako.runtime.base import find_running

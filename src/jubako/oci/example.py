@@ -1,5 +1,4 @@
-"""The document that `spec` writes: as runc's and crun's, and with a user namespace one that runs for an ordinary user as
-it stands."""
+"""The document that `spec` writes: as runc's and crun's, or with a user namespace, for an ordinary user to run."""
 
 from __future__ import annotations
 
