@@ -13,7 +13,7 @@ import os
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import cgroup
 from jubako.plan.resources import asks_for_limits, needed_controllers, plan_writes, require_controllers
-from jubako.record import record, replace
+from jubako.record import record
 from jubako.spec.resources import Resources
 
 TYPE_CHECKING = False
@@ -52,11 +52,13 @@ class GroupChoice:
     """Whether `inside` becomes the property of the container's root (annotation run.oci.delegate-cgroup)."""
 
 
-def choose_group(spec: Spec, identifier: str, manager: str = CGROUPFS, rootless: bool = False) -> GroupChoice:
-    """Where the group of container `identifier` will be; nothing is made.
+def choose_group(spec: Spec, identifier: str, manager: str = CGROUPFS, rootless: bool | None = None) -> GroupChoice:
+    """Where the group of container `identifier` will be; nothing is made. `rootless` None is found out.
 
     Raises `UsageError` for a path that is none, and `JubakoError` where limits are asked for that nothing can keep.
     """
+    if rootless is None:
+        rootless = is_rootless()
     writes = plan_writes(spec.linux.resources or Resources())
     annotations = dict(spec.annotations)
     subgroup = _subgroup(annotations)
@@ -65,7 +67,6 @@ def choose_group(spec: Spec, identifier: str, manager: str = CGROUPFS, rootless:
 
         return choose_unit(spec.linux.cgroups_path, identifier, annotations, subgroup, rootless)
     names = _names(spec.linux.cgroups_path)
-    choice = GroupChoice(made_by=CGROUPFS, subgroup=subgroup, delegate=bool(subgroup))
     if manager == DISABLED:
         return _without("control groups are disabled", writes, "choose another --cgroup-manager")
     mounted = cgroup.mount_point()
@@ -82,31 +83,46 @@ def choose_group(spec: Spec, identifier: str, manager: str = CGROUPFS, rootless:
     if rootless and not (directory and _may_make(directory, own)):
         place = directory or own or point
         return _without(f"{place} is not delegated to this user", writes, DELEGATE_HINT)
-    return replace(choice, path=directory, inside=f"{directory}/{subgroup}".rstrip("/"))
+    inside = f"{directory}/{subgroup}".rstrip("/")
+    return GroupChoice(directory, inside, CGROUPFS, subgroup=subgroup, delegate=bool(subgroup))
 
 
 def make_group(
-    choice: GroupChoice, resources: Resources, owner: tuple[int, int] | None = None, *, at: str = "linux.resources"
-) -> None:
-    """Make the directories of `choice`, enable the controllers on the way there, and write the limits.
+    choice: GroupChoice,
+    resources: Resources | None,
+    owner: tuple[int, int] | None = None,
+    *,
+    at: str = "linux.resources",
+) -> str:
+    """Make the directories of `choice`, enable the controllers on the way there, write the limits; answers its path.
 
     Nothing of others is moved, and a failure leaves nothing behind. `owner` is who the container's root is outside: it
-    gets the group that the annotation `run.oci.delegate-cgroup` asks for.
+    gets the group that the annotation `run.oci.delegate-cgroup` asks for. A scope of systemd is made later
+    (`systemd.start_scope`), since it wants the container's first process.
     """
-    writes = plan_writes(resources, at)
-    for attempt in range(3):
+    if choice.made_by != CGROUPFS:
+        return ""
+    writes = plan_writes(resources or Resources(), at)
+    for _attempt in range(3):
         made: list[str] = []
         try:
             _make_directories(choice.path, writes, made)
             fill_group(choice, writes, owner, made)
-            return
-        except FileNotFoundError as failure:  # the last container of a parent went, and the parent with it
+            return choice.path
+        except FileNotFoundError:  # the last container of a parent went, and the parent with it
             _unmake(made)
-            if attempt == 2:
-                raise JubakoError.from_os_error("make cgroup", choice.path, failure) from failure
         except BaseException:
             _unmake(made)
             raise
+    raise JubakoError("make cgroup", choice.path, errno=errno.ENOENT)
+
+
+def is_rootless() -> bool:
+    """Whether this process is anything else than root of the initial user namespace."""
+    if os.geteuid() != 0:
+        return True
+    with open("/proc/self/uid_map", "rb", buffering=0) as file:
+        return file.read(256).split() != [b"0", b"0", b"4294967295"]
 
 
 def fill_group(choice: GroupChoice, writes: tuple[Write, ...], owner: tuple[int, int] | None, made: list[str]) -> None:

@@ -85,15 +85,19 @@ def place_process(group: str, pid: int, init: int) -> str:
         return there
 
 
-def remove_group(group: str, seconds: float = _PATIENCE) -> None:
+def remove_group(group: str, unit: str = "", seconds: float = _PATIENCE) -> None:
     """End what is still in the group and remove it with all that the container made below; one that is gone is fine.
 
-    The kernel takes the last processes away a moment after they have ended; until then the directories are busy.
+    The kernel takes the last processes away a moment after they have ended; until then the directories are busy. A
+    `unit` of systemd goes with its group.
     """
+    if group and os.path.isdir(group):
+        _empty_group(group, seconds)
+
+
+def _empty_group(group: str, seconds: float) -> None:
     import time
 
-    if not group or not os.path.isdir(group):
-        return
     end = time.monotonic() + seconds
     wait = 0.001
     while True:

@@ -28,9 +28,10 @@ def spec(path: str = "", resources: dict[str, object] | None = None, **annotatio
 
 def test_roots_groups_are_where_the_path_says_and_else_below_one_of_jubakos_own():
     point = cgroup2_mount()
-    assert choose_group(spec("/a//b/./c"), "id").path == f"{point}/a/b/c"
-    assert choose_group(spec("a/b"), "id").path == f"{point}/jubako/a/b"
-    assert choose_group(spec(), "id") == GroupChoice(f"{point}/jubako/id", f"{point}/jubako/id", "cgroupfs")
+    assert choose_group(spec("/a//b/./c"), "id", rootless=False).path == f"{point}/a/b/c"
+    assert choose_group(spec("a/b"), "id", rootless=False).path == f"{point}/jubako/a/b"
+    own = f"{point}/jubako/id"
+    assert choose_group(spec(), "id", rootless=False) == GroupChoice(own, own, "cgroupfs")
 
 
 @pytest.mark.parametrize("path", ["..", "/..", "a/../b", "/a/..", "../../etc", "/", "//", "."])
@@ -62,7 +63,7 @@ def test_a_user_without_a_group_runs_without_and_is_told_why():
 
 
 def test_the_processes_go_into_a_group_below_where_an_annotation_asks_for_it():
-    choice = choose_group(spec("/a", run__oci__delegate_cgroup="inner"), "id")
+    choice = choose_group(spec("/a", run__oci__delegate_cgroup="inner"), "id", rootless=False)
     assert (choice.path, choice.inside, choice.delegate) == (
         f"{cgroup2_mount()}/a",
         f"{cgroup2_mount()}/a/inner",
