@@ -6,7 +6,7 @@ from jubako.cli.flags import NUMBER, SWITCH, Argument, Flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.oci.state import Container
+    from jubako.oci.state import Container, State
 
 ID = Argument("ID", "id", help="the container's id")
 
@@ -32,3 +32,21 @@ def find(identifier: str) -> Container:
     from jubako.oci.state import find_container
 
     return find_container(oci.settings.container_root(), identifier)
+
+
+class changing:  # noqa: N801 - reads as a verb where it is used
+    """The container of that id and its state, while nobody else changes its life."""
+
+    def __init__(self, identifier: str) -> None:
+        self.container = find(identifier)
+
+    def __enter__(self) -> tuple[Container, State]:
+        self.container.lock()
+        try:
+            return self.container, self.container.read()
+        except BaseException:
+            self.container.unlock()
+            raise
+
+    def __exit__(self, *_failure: object) -> None:
+        self.container.unlock()

@@ -191,6 +191,7 @@ class _Creation:
             from jubako.oci.devices import read_rules, restrict_devices
 
             restrict_devices(choice.path, read_rules(resources.devices))
+            self.state = replace(self.state, device_filter=True)
 
     def _open_namespaces(self, slots: Slots) -> None:
         for namespace in self.spec.linux.namespaces:

@@ -58,6 +58,8 @@ class State:
     cgroup: str = ""
     inside: str = ""
     unit: str = ""
+    device_filter: bool = False
+    """Whether a device filter of ours is in force, which other rules replace."""
     annotations: tuple[tuple[str, str], ...] = ()
     hooks: str = ""
     """JSON text, since only those who run hooks read it."""
