@@ -163,6 +163,9 @@ def _check_linux(linux: Linux) -> None:
             raise Wrong("must be an absolute path", f"devices[{position}].path")
         if device.type not in ("c", "b", "u", "p"):
             raise Wrong(f"must be c, b, u or p, not {quoted(device.type)}", f"devices[{position}].type")
+        for name, most in (("major", 0xFFF), ("minor", 0xFFFFF)):  # dev_t of the kernel
+            if not 0 <= getattr(device, name) <= most:
+                raise Wrong(f"must lie between 0 and {most}", f"devices[{position}].{name}")
     for offset in linux.time_offsets:
         if offset.clock not in ("monotonic", "boottime"):
             raise Wrong("only the clocks monotonic and boottime can be moved", f"timeOffsets.{offset.clock}")

@@ -26,6 +26,8 @@ from jubako.spec.shape import (
     ObjectOf,
 )
 
+ID = Integer(0, UINT32.most - 1)  # the last number means "no change" to setresuid(2) and chown(2)
+
 ID_MAPPINGS = ListOf(
     ObjectOf(
         t.IdMapping,
@@ -41,10 +43,10 @@ ID_MAPPINGS = ListOf(
 USER = ObjectOf(
     t.User,
     # A user without ids is root's in Go programs, which leave zeroes out.
-    ("uid", "uid", UINT32, ALWAYS),
-    ("gid", "gid", UINT32, ALWAYS),
+    ("uid", "uid", ID, ALWAYS),
+    ("gid", "gid", ID, ALWAYS),
     ("umask", "umask", Integer(0, 0o7777)),
-    ("additional_gids", "additionalGids", ListOf(UINT32)),
+    ("additional_gids", "additionalGids", ListOf(ID)),
     ("username", "username", TEXT),
 )
 
@@ -324,8 +326,8 @@ LINUX = ObjectOf(
                 ("major", "major", INT64, ALWAYS),
                 ("minor", "minor", INT64, ALWAYS),
                 ("file_mode", "fileMode", UINT32),
-                ("uid", "uid", UINT32),
-                ("gid", "gid", UINT32),
+                ("uid", "uid", ID),
+                ("gid", "gid", ID),
             )
         ),
     ),
