@@ -81,12 +81,13 @@ def warn(text: str) -> None:
 
 
 def _dispatch(words: list[str]) -> int:
-    from jubako.cli import help as pages
     from jubako.cli.main import load
 
     name = table.NOUNS["oci"].get(words[0])
     if name is None:
         if words[0] in ("--help", "-h", "help"):
+            from jubako.cli import help as pages
+
             pages.show(lambda columns, bold: pages.noun_help("oci", columns, bold))
             return 0
         from jubako.cli.flags import nearest
@@ -98,6 +99,8 @@ def _dispatch(words: list[str]) -> int:
     module = load(name)
     values = parse(module.COMMAND, words[1:])
     if values.help:
+        from jubako.cli import help as pages
+
         pages.show(lambda columns, bold: pages.command_help(module.COMMAND, columns, bold))
         return 0
     return module.run(values)

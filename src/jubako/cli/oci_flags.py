@@ -34,7 +34,7 @@ def find(identifier: str) -> Container:
     return find_container(oci.settings.container_root(), identifier)
 
 
-class changing:  # noqa: N801 - reads as a verb where it is used
+class changing:
     """The container of that id and its state, while nobody else changes its life."""
 
     def __init__(self, identifier: str) -> None:

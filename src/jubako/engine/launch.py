@@ -20,12 +20,12 @@ from jubako.errors import JubakoError, NotFoundError
 from jubako.ids.base_ids import BaseIds
 from jubako.ids.mapping import ContainerIds
 from jubako.linux import scm
+from jubako.linux.boot import boot_id
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths, make_directory
 from jubako.plan.step import Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
-from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
 from jubako.runtime.facts import is_whole
 from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send

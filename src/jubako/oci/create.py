@@ -13,6 +13,8 @@ import os
 from jubako import jsontext
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import scm
+from jubako.linux.boot import boot_id
+from jubako.linux.clone import namespace_path
 from jubako.linux.pidfd import host_pid, start_time
 from jubako.oci import cgroups
 from jubako.oci.bundle import Bundle, read_bundle
@@ -20,6 +22,7 @@ from jubako.oci.groups import remove_group
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, State, find_container, now
 from jubako.paths import find_paths
+from jubako.plan.attributes import Modules, gather_modules, mount_label
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
 from jubako.plan.oci import Making, needs_foreign_proc, plan_bundle
@@ -28,7 +31,6 @@ from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
-from jubako.runtime.base import boot_id
 from jubako.runtime.facts import gather_facts, is_whole
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
@@ -98,6 +100,7 @@ class _Creation:
         self.options = options
         self.group: GroupChoice | None = None
         self.opened: list[int] = []
+        self.hosts: tuple[str, ...] = ()
         self.state = _first_state(container.id, bundle, self.spec)
 
     def run(self) -> Created:
@@ -149,6 +152,7 @@ class _Creation:
     def _making(self) -> Making:
         spec, options = self.spec, self.options
         program, flags = compile_filter(spec)
+        modules = find_modules(spec)
         extras = Extras(
             RootSource("directory", spec.root.path, pivot=not options.no_pivot),
             filter=program,
@@ -159,11 +163,13 @@ class _Creation:
         return Making(
             extras,
             HookState(spec.oci_version, self.container.id, self.bundle.path, spec.annotations),
-            MountBundle(self.bundle.path),
+            MountBundle(self.bundle.path, mount_label(spec.linux, modules), label_option(spec)),
             writer=self.ids.writer,
             deny_setgroups=self.ids.deny_setgroups,
             keep_groups=keeps_groups(spec),
             console=bool(options.console_socket),
+            modules=modules,
+            hosts=self.hosts,
             powerless=self.ids.powerless,
             new_keyring=not options.no_new_keyring,
         )
@@ -199,6 +205,8 @@ class _Creation:
                 fd = open_namespace_file(namespace.type, namespace.path)
                 slots[f"ns:{namespace.type}"] = fd
                 self.opened.append(fd)
+                if os.path.samestat(os.fstat(fd), os.stat(namespace_path("self", namespace.type))):
+                    self.hosts = (*self.hosts, namespace.type)
 
     def _hold_waiting(self) -> int:
         fd = os.open(self.container.directory + "/waiting", os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -217,6 +225,7 @@ class _Creation:
         """Called by the plan: the process is there; everything is done."""
         pid = host_pid(slots["init_pidfd"])
         if moment == "cloned":
+            slots["init_pid"] = pid  # also where another process has cloned it
             self.state = replace(self.state, pid=pid, pid_start=start_time(pid))
         else:
             self.state = replace(self.state, made=True)
@@ -300,6 +309,19 @@ def compile_filter(spec: Spec) -> tuple[bytes, int]:
 
     found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp")
     return found.program, found.flags
+
+
+def find_modules(spec: Spec) -> Modules:
+    """The facts about security modules and resctrl, looked for only where the document has need of them."""
+    linux, process = spec.linux, spec.process
+    if not (process.apparmor_profile or process.selinux_label or linux.mount_label or linux.intel_rdt):
+        return Modules()
+    return gather_modules()
+
+
+def label_option(spec: Spec) -> str:
+    """By which mount option labels are given: crun's annotation, which podman sets."""
+    return dict(spec.annotations).get("run.oci.mount_context_type", "context")
 
 
 def keeps_groups(spec: Spec) -> bool:

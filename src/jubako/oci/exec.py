@@ -12,6 +12,7 @@ from jubako.oci.bundle import read_config, read_text
 from jubako.oci.create import (
     compile_filter,
     connect_console,
+    find_modules,
     keeps_groups,
     listen_fds,
     write_pid_file,
@@ -227,9 +228,10 @@ def _apply(
         deny_setgroups=denied,
         keep_groups=keeps_groups(spec),
         console=bool(options.console_socket),
+        modules=find_modules(replace(spec, process=program)),
     )
     host = gather_facts("", "", setgroups_denied=denied)
-    plan = plan_exec(program, kinds, host, making)
+    plan = plan_exec(program, spec.linux, kinds, host, making)
     if options.console_socket:
         slots["console_socket"] = connect_console(options.console_socket)
     applier = Applier(plan, slots, (RUNTIME,))

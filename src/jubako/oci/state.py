@@ -19,10 +19,10 @@ import time
 
 from jubako import jsontext
 from jubako.errors import JubakoError, NotFoundError, UsageError
+from jubako.linux.boot import boot_id
 from jubako.linux.pidfd import start_time
 from jubako.paths import find_paths, make_directory
 from jubako.record import record
-from jubako.runtime.base import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ child of the runtime, and whoever reaps the runtime's children inherits it.
 from __future__ import annotations
 
 from jubako.linux.clone import CLONE_NEWTIME, CLONE_PARENT, FLAGS
+from jubako.plan import attributes
 from jubako.plan.becoming import plan_execution
-from jubako.plan.container import LINKS, plan_devices
+from jubako.plan.devices import plan_devices
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host
 from jubako.plan.namespaces import NamespaceSet, namespaces_of, plan_identity
@@ -30,7 +31,7 @@ from jubako.plan.steps import program as program_steps
 from jubako.plan.steps.hooks import HookState, RunHooksInside, RunHooksOutside
 from jubako.plan.steps.processes import CloneInit, CloneSupervisor
 from jubako.record import record
-from jubako.spec.types import IdMapping, Process, Spec
+from jubako.spec.types import IdMapping, Linux, Process, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Making:
     deny_setgroups: bool = False
     keep_groups: bool = False
     console: bool = False
+    modules: attributes.Modules = attributes.Modules()
+    hosts: tuple[str, ...] = ()
+    """The types of joined namespaces that are the host's own."""
     powerless: bool = False
     """The runtime has no capabilities in its own user namespace."""
     new_keyring: bool = True
@@ -107,6 +111,9 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         yield JoinCgroup(making.extras.cgroup)
     yield from plan_mount_sources(spec, spaces, host, making.bundle)
     yield lifecycle.Record("cloned")
+    yield from attributes.plan_scheduling(spec.process)
+    yield from attributes.plan_resctrl(spec.linux, making.modules, making.state.id)
+    yield from attributes.plan_net_devices(spec.linux)
 
 
 def _joining_order(spaces: NamespaceSet, making: Making) -> tuple[str, ...]:
@@ -145,8 +152,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     )  # fmt: skip
     if "user" in spaces.joined:
         yield ns.TakeRootIds(keep_groups=making.deny_setgroups or making.keep_groups)
-    for name, value in spec.linux.sysctl:
-        yield process.WriteSysctl(name, value)
+    yield from attributes.plan_parameters(spec, spaces, making.hosts)
     if not spaces.is_own("pid"):
         yield process.HideProcess()  # others see it already
     yield from _file_system(spec, spaces, host, making)
@@ -169,9 +175,7 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
     yield rootfs.PrepareMasks(host.stage)
     yield rootfs.BindRootInPlace(source.path)
     yield from plan_mounts(spec, spaces, host, making.bundle)
-    if not _binds_devices(spec):
-        yield from plan_devices(spec, host)
-        yield mounts.MakeLinks(LINKS)
+    yield from plan_devices(spec, spaces, host)
     yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
@@ -203,6 +207,14 @@ def _start(spec: Spec, host: Host, making: Making) -> Iterator[Step]:
     yield terminal.OwnStreams()
     for limit in program.rlimits:
         yield process.SetRlimit(limit.type, limit.soft, limit.hard)
+    yield from attributes.plan_memory(spec.linux)
+    yield from plan_last(program, spec.linux, host, making)
+
+
+def plan_last(program: Process, linux: Linux, host: Host, making: Making) -> Iterator[Step]:
+    """What the program has from its own process, last of all: personality, labels, ids, capabilities, its filter."""
+    yield from attributes.plan_personality(linux)
+    yield from attributes.plan_labels(program, making.modules)
     changed = making.deny_setgroups or making.keep_groups
     yield from plan_execution(program, host, making.extras, change_groups=not changed)
 
@@ -223,11 +235,3 @@ def _callers_paths(spec: Spec, host: Host, making: Making) -> tuple[str, ...]:
 def _has_root(spec: Spec) -> bool:
     mappings = (spec.linux.uid_mappings, spec.linux.gid_mappings)
     return all(any(m.container_id == 0 for m in each) for each in mappings)
-
-
-def _binds_devices(spec: Spec) -> bool:
-    """Whether /dev is somebody else's: then nothing is made in it."""
-    return any(
-        mount.destination.rstrip("/") == "/dev" and (mount.type == "bind" or {"bind", "rbind"} & set(mount.options))
-        for mount in spec.mounts
-    )

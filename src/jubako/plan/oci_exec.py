@@ -7,30 +7,34 @@ answer. The program is cloned as its sibling: a child of the runtime, that goes 
 from __future__ import annotations
 
 from jubako.linux.clone import CLONE_PARENT
-from jubako.plan.becoming import plan_execution
+from jubako.plan import attributes
 from jubako.plan.host import Host
-from jubako.plan.oci import Making, plan_user
+from jubako.plan.oci import Making, plan_last, plan_user
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import joining, lifecycle, namespaces, process, terminal
 from jubako.plan.steps import program as program_steps
-from jubako.spec.types import Process
+from jubako.spec.types import Linux, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def plan_exec(program: Process, kinds: tuple[str, ...], host: Host, making: Making) -> Plan:
-    """The plan that runs `program` in the namespaces `kinds`, joined in this order from the slots "ns:TYPE"."""
+def plan_exec(program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making) -> Plan:
+    """The plan that runs `program` in the namespaces `kinds`, joined in this order from the slots "ns:TYPE"; `linux` is
+    that part of the container's document."""
     given = [f"ns:{kind}" for kind in kinds]
     if making.console:
         given.append("console_socket")
-    return Plan(tuple(_steps(program, kinds, host, making)), tuple(given))
+    return Plan(tuple(_steps(program, linux, kinds, host, making)), tuple(given))
 
 
-def _steps(program: Process, kinds: tuple[str, ...], host: Host, making: Making) -> Iterator[Step]:
+def _steps(
+    program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making
+) -> Iterator[Step]:
     extras = making.extras
     yield joining.CloneJoiner(0)
+    yield from attributes.plan_initial_affinity(program)
     if extras.cgroup:
         yield joining.EnterCgroup(extras.cgroup)
     yield joining.HideJoiner()
@@ -55,5 +59,6 @@ def _steps(program: Process, kinds: tuple[str, ...], host: Host, making: Making)
     yield terminal.OwnStreams()
     for limit in program.rlimits:
         yield process.SetRlimit(limit.type, limit.soft, limit.hard)
-    changed = making.deny_setgroups or making.keep_groups
-    yield from plan_execution(program, host, extras, change_groups=not changed)
+    yield from attributes.plan_scheduling(program, joined=True)
+    yield from attributes.plan_final_affinity(program)
+    yield from plan_last(program, linux, host, making)
