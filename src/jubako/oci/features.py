@@ -27,10 +27,8 @@ _ARCHITECTURES = (
 _UNSAFE = ("org.systemd.property.", "run.oci.")
 
 
-def features() -> dict[str, Any]:
-    """The features document."""
-    from jubako import __version__
-
+def features(version: str) -> dict[str, Any]:
+    """The features document of this version of the runtime."""
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -48,7 +46,7 @@ def features() -> dict[str, Any]:
             "netDevices": {"enabled": True},
             "memoryPolicy": {"modes": list(MEMORY_MODES), "flags": list(MEMORY_FLAGS)},
         },
-        "annotations": {"io.github.jubako.version": __version__},
+        "annotations": {"jubako.version": version},
         "potentiallyUnsafeConfigAnnotations": list(_UNSAFE),
     }
 

@@ -15,8 +15,8 @@ COMMAND = Command(
 
 
 def run(values: Values) -> int:
-    from jubako import jsontext
+    from jubako import __version__, jsontext
     from jubako.oci.features import features
 
-    os.write(1, jsontext.dumps(features(), 2).encode() + b"\n")
+    os.write(1, jsontext.dumps(features(__version__), 2).encode() + b"\n")
     return 0
