@@ -1,1 +1,1 @@
-"""The OCI runtime: what `create`, `start`, `kill`, `update` and their like do to a bundle's container."""
+"""The OCI runtime: what engines call (OCI runtime-spec 1.3, runtime.md; the command lines of runc and crun)."""
