@@ -21,7 +21,8 @@ class CloseDescriptors(Step):
     keep: int = 3
 
     def apply(self, slots: Slots) -> None:
-        close_all_but((*range(self.keep), slots["channel"]))
+        listener = (slots[name] for name in ("listener", "listener_state") if name in slots)
+        close_all_but((*range(self.keep), slots["channel"], *listener))
 
     def call(self) -> str:
         return f"close_range({self.keep}, ~0U, 0)"
