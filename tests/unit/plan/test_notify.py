@@ -90,7 +90,7 @@ def run(path: str, command: str, *names: str, described: dict[str, Any] | None =
             os.read(tell, 1)
             slots["user"] = ResolvedUser(0, 0, (), "/", "root")
             slots["channel"] = os.open("/dev/null", os.O_RDONLY)
-            program.CloseDescriptors(3).apply(slots)
+            program.CloseDescriptors(3, also=("seccomp_listener", "seccomp_state")).apply(slots)
             set_dumpable(False)
             set_no_new_privs()
             notify.AwaitListener().apply(slots)
@@ -200,11 +200,11 @@ def test_a_call_without_anybody_to_answer_it_is_refused() -> None:
 
 def test_joining_another_containers_state_names_both_processes() -> None:
     step = notify.DescribeToListener("1.3.0", "box", "/b", status="running", container_pid=7, joined=True)
-    slots = Slots({"init_child": 9, "listener_state": os.memfd_create("x"), "listener": os.open("/dev/null", 0)})
-    kept = os.dup(slots["listener_state"])
+    slots = Slots({"init_child": 9, "seccomp_state": os.memfd_create("x"), "seccomp_listener": os.open("/dev/null", 0)})
+    kept = os.dup(slots["seccomp_state"])
     step.apply(slots)
     state = json.loads(os.pread(kept, 4096, 0))
     os.close(kept)
     assert (state["pid"], state["state"]["pid"], state["state"]["status"]) == (9, 7, "running")
-    assert step.needs == ("listener_state", "init_pidfd")
-    assert "listener" not in slots
+    assert step.needs == ("seccomp_state", "init_pidfd")
+    assert "seccomp_listener" not in slots

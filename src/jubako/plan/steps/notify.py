@@ -33,18 +33,18 @@ class ConnectListener(Step):
 
     path: str
 
-    produces = ("listener", "listener_state")
+    produces = ("seccomp_listener", "seccomp_state")
 
     def apply(self, slots: Slots) -> None:
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             socket.connect(self.path)
             socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", _PATIENCE, 0))
-            slots["listener_state"] = os.memfd_create("listener", os.MFD_CLOEXEC)
+            slots["seccomp_state"] = os.memfd_create("seccomp", os.MFD_CLOEXEC)
         except OSError:
             socket.close()
             raise
-        slots["listener"] = socket.detach()
+        slots["seccomp_listener"] = socket.detach()
 
     def call(self) -> str:
         return f"socket(AF_UNIX, SOCK_STREAM); connect({quote(self.path)}); memfd_create()"
@@ -77,13 +77,13 @@ class DescribeToListener(Step):
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("listener_state", "init_pidfd" if self.joined else "init_pid")
+        return ("seccomp_state", "init_pidfd" if self.joined else "init_pid")
 
     def apply(self, slots: Slots) -> None:
         pid = slots["init_child" if self.joined else "init_pid"]
-        os.pwrite(slots["listener_state"], self._text(pid).encode("utf-8", "surrogateescape"), 0)
-        slots.close("listener_state")
-        slots.close("listener")
+        os.pwrite(slots["seccomp_state"], self._text(pid).encode("utf-8", "surrogateescape"), 0)
+        slots.close("seccomp_state")
+        slots.close("seccomp_listener")
 
     def _text(self, pid: int) -> str:
         state: dict[str, object] = {
@@ -101,7 +101,7 @@ class DescribeToListener(Step):
         return dumps({**process, "state": state})
 
     def call(self) -> str:
-        return f"write(listener_state, {quote(self._text(0))})"
+        return f"write(seccomp_state, {quote(self._text(0))})"
 
     def operation(self) -> str:
         return "describe the container to its seccomp listener"
@@ -111,12 +111,12 @@ class DescribeToListener(Step):
 class AwaitListener(Step):
     """A helper that shares this process's descriptors will send the filter's listener as soon as it exists."""
 
-    needs = ("listener", "listener_state")
+    needs = ("seccomp_listener", "seccomp_state")
 
     def apply(self, slots: Slots) -> None:
-        state, socket = slots["listener_state"], slots["listener"]
+        state, socket = slots["seccomp_state"], slots["seccomp_listener"]
         text = os.pread(state, os.fstat(state).st_size, 0)
-        slots.close("listener_state")
+        slots.close("seccomp_state")
         if clone_beside() == 0:
             try:
                 set_parent_death_signal(9)

@@ -64,7 +64,7 @@ class MountNew(Step):
             else:
                 try:
                     self._fill(target, tree)
-                    attach_changed(tree, target, ((self._attributes(), 0, 0, False), *self.changes))
+                    attach_changed(tree, target, ((*self._attributes(), 0, False), *self.changes))
                     check_target(slots, self.target, tree, plain)
                 except OSError:
                     os.close(tree)
@@ -96,7 +96,7 @@ class MountNew(Step):
                 raise exchanged(self.target)
             if content >= 0:
                 copy_directory(content, tree)
-            for set_, clear, propagation, recursive in ((self._attributes(), 0, 0, False), *self.changes):
+            for set_, clear, propagation, recursive in ((*self._attributes(), 0, False), *self.changes):
                 if set_ or clear or propagation:
                     set_attributes(tree, set_=set_, clear=clear, propagation=propagation, recursive=recursive)
             return tree
@@ -112,13 +112,13 @@ class MountNew(Step):
             finally:
                 os.close(content)
 
-    def _attributes(self) -> int:
-        return attributes_of(self.flags, 0)[0]
+    def _attributes(self) -> tuple[int, int]:
+        return attributes_of(self.flags, 0)
 
     def call(self) -> str:
         options = ", ".join(quote(one) for one in (*self.words, *self.data))
         copied = "; copy what the directory holds" if self.copy_up else ""
-        attributes = mnt.attr_names(self._attributes())
+        attributes = mnt.attr_names(self._attributes()[0])
         return (
             f"fsopen({quote(self.kind)}); fsconfig(source={quote(self.source or self.kind)}"
             f"{', ' if options else ''}{options}); fsmount(){copied}; "
