@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from world import client
+from world import client, daemons
 from world.account import Account
 from world.command import Command
 from world.house import House, build_house
@@ -134,3 +134,26 @@ def house_file(house: House, request: pytest.FixtureRequest) -> Iterator[Callabl
 
     yield write
     shutil.rmtree(directory)
+
+
+# --- daemons ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def containerd(house: House, oci_archive: Path) -> Iterator[None]:
+    shutil.copy(oci_archive, house.path("tmp/busybox-oci.tar"))
+    with daemons.containerd(house):
+        yield
+
+
+@pytest.fixture(scope="session")
+def dockerd(house: House, runtime: str, archive: str, containerd: None) -> Iterator[None]:
+    with daemons.dockerd(house, runtime):
+        client.client(house, None, "docker")("load", "--quiet", "--input", archive, check=True)
+        yield
+
+
+@pytest.fixture(scope="session")
+def slurm(house: House, runtime: str, ordinary_account: Account) -> Iterator[None]:
+    with daemons.slurm(house, runtime, ordinary_account):
+        yield
