@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 CONTAINERS_CONF = """
 [containers]
 # What podman asks for by itself (1,048,576 open files, 2048 processes) is more than every machine's root may give.
-default_ulimits = ["nofile=1024:4096"]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:8192"]
 pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
@@ -149,7 +149,9 @@ def containerd(house: House, oci_archive: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def dockerd(house: House, runtime: str, archive: str, containerd: None) -> Iterator[None]:
     with daemons.dockerd(house, runtime):
-        client.client(house, None, "docker")("load", "--quiet", "--input", archive, check=True)
+        docker = client.client(house, None, "docker")
+        docker("load", "--quiet", "--input", archive, check=True)
+        docker("run", "--rm", "--runtime=tested", "busybox", "true", check=True)
         yield
 
 

@@ -19,9 +19,10 @@ NO_SHARES = ("--cpu-shares", "0")
 
 
 @pytest.fixture(scope="session")
-def image(house: House, containerd: None) -> str:
+def image(house: House, runtime: str, containerd: None) -> str:
     ctr = client.client(house, None, "ctr")
     ctr("images", "import", "--index-name", IMAGE, "/tmp/busybox-oci.tar", check=True)
+    ctr("run", "--rm", "--runc-binary", runtime, *NO_SHARES, IMAGE, "first", "true", check=True)
     return IMAGE
 
 
@@ -31,8 +32,7 @@ def ctr(house: House, containerd: None) -> Iterator[Command]:
     yield command
     command.close()
     for name in command("container", "ls", "-q").lines:
-        command("task", "kill", "-s", "KILL", name)
-        eventually(lambda name=name: command("task", "rm", name).exit_code == 0 or "no running task" in command("task", "ls").stderr, 3)
+        command("task", "rm", "--force", name)
         command("container", "rm", name)
 
 
@@ -52,7 +52,7 @@ def status(ctr: Command, name: str) -> str:
 
 
 def test_output_input_and_exit_code_come_through(run: Callable[..., Result]) -> None:
-    result = run("through", "sh", "-c", "cat; echo err >&2; exit 3", flags=("--rm",), input="in\n")
+    result = run("through", "sh", "-c", "head -n 1; echo err >&2; exit 3", flags=("--rm",), input="in\n")
     assert (result.stdout, result.stderr, result.exit_code) == ("in\n", "err\n", 3)
 
 
@@ -64,8 +64,9 @@ def test_a_program_that_is_missing_is_told_by_name(run: Callable[..., Result]) -
 
 def test_a_terminal_works(ctr: Command, runtime: str, image: str) -> None:
     terminal = ctr.terminal("run", "--rm", "-t", "--runc-binary", runtime, *NO_SHARES, image, "screen", "sh", rows=31, columns=91)
-    terminal.send("tty; stty size; exit 6\n")
-    terminal.read_until("/dev/.*\r\n31 91\r\n")
+    terminal.send("tty; until [ \"$(stty size)\" = '31 91' ]; do sleep 0.1; done; echo siz''ed; exit 6\n")
+    terminal.read_until("^/dev/pts/[0-9]+\\s")
+    terminal.read_until("^sized\\s")
     assert terminal.wait() == 6
 
 
@@ -76,14 +77,14 @@ def test_a_task_is_started_entered_and_killed(ctr: Command, run: Callable[..., R
     assert (entered.stdout, entered.exit_code) == ("sleep\x001000\x00", 4), str(entered)
     ctr("task", "kill", "--signal", "KILL", "task", check=True)
     assert eventually(lambda: status(ctr, "task") == "STOPPED")
-    assert ctr("task", "rm", "task").exit_code == 137
+    assert "code 137" in ctr("task", "rm", "task").stderr
 
 
 def test_entering_with_a_terminal(ctr: Command, run: Callable[..., Result]) -> None:
     run("entered", "sleep", "1000", flags=("-d",), check=True)
     terminal = ctr.terminal("task", "exec", "-t", "--exec-id", "two", "entered", "sh", rows=32, columns=92)
     terminal.send("tty; stty size; exit 5\n")
-    terminal.read_until("/dev/.*\r\n32 92\r\n")
+    terminal.read_until("/dev/pts/[0-9]+\\s+32 92\\s")
     assert terminal.wait() == 5
 
 
@@ -100,19 +101,25 @@ def test_a_program_to_enter_with_that_is_missing_is_told_by_name(ctr: Command, r
     assert "/nowhere" in entered.stderr
 
 
-def test_a_paused_task_does_not_run_until_it_is_resumed(ctr: Command, run: Callable[..., Result]) -> None:
+def test_a_paused_task_does_not_run_until_it_is_resumed(
+    house: House, ctr: Command, run: Callable[..., Result]
+) -> None:
     run("clock", "sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.05; done", flags=("-d",), check=True)
 
-    def count() -> str:
-        pid = ctr("task", "ls", check=True).stdout.split("clock")[1].split()[0]
-        return house_of(ctr).path(f"proc/{pid}/root/tmp/n").read_text()
+    pid = ctr("task", "ls", check=True).stdout.split("clock")[1].split()[0]
 
-    assert eventually(lambda: status(ctr, "clock") == "RUNNING")
+    def count() -> str:
+        return house.path(f"proc/{pid}/root/tmp/n").read_text()
+
+    assert eventually(lambda: house.path(f"proc/{pid}/root/tmp/n").exists())
     ctr("task", "pause", "clock", check=True)
     assert status(ctr, "clock") == "PAUSED"
-    time.sleep(0.2)
+    before = count()
+    time.sleep(0.3)
+    assert count() == before
     ctr("task", "resume", "clock", check=True)
     assert status(ctr, "clock") == "RUNNING"
+    assert eventually(lambda: count() != before)
 
 
 def test_the_processes_of_a_task_are_listed(ctr: Command, run: Callable[..., Result]) -> None:
@@ -130,7 +137,7 @@ def test_a_signal_ends_it_by_its_own_handler(ctr: Command, run: Callable[..., Re
     assert eventually(lambda: ctr("task", "exec", "--exec-id", "look", "handler", "test", "-e", "/tmp/ready").exit_code == 0)
     ctr("task", "kill", "--signal", "TERM", "handler", check=True)
     assert eventually(lambda: status(ctr, "handler") == "STOPPED")
-    assert ctr("task", "rm", "handler").exit_code == 9
+    assert "code 9" in ctr("task", "rm", "handler").stderr
 
 
 @pytest.mark.parametrize(
@@ -144,7 +151,6 @@ def test_a_signal_ends_it_by_its_own_handler(ctr: Command, run: Callable[..., Re
         (("--cap-drop", "CAP_CHOWN"), "chown 5 /bin 2>/dev/null || echo refused", "refused\n"),
         (("--seccomp",), "grep Seccomp: /proc/self/status", "Seccomp:\t2\n"),
         (("--privileged",), "mount -t tmpfs none /mnt && echo mounted", "mounted\n"),
-        (("--allow-new-privs=false",), "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"),
         (("--uidmap", "0:200000:1000", "--gidmap", "0:200000:1000", "--remap-labels=false"), "awk '{print $2}' /proc/self/uid_map", "200000\n"),
     ],
     ids=lambda value: value[0].lstrip("-").partition("=")[0] if isinstance(value, tuple) else "",

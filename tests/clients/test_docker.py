@@ -60,11 +60,12 @@ def test_it_is_entered(docker: Command) -> None:
     assert terminal.wait() == 5
 
 
-@pytest.mark.parametrize(("program", "code"), [("nowhere", 127), ("/etc/passwd", 126)])
-def test_a_program_to_enter_with_that_cannot_be_started(docker: Command, program: str, code: int) -> None:
+@pytest.mark.parametrize("program", ["nowhere", "/nowhere", "/etc/passwd"])
+def test_a_program_to_enter_with_that_cannot_be_started(docker: Command, program: str) -> None:
     docker(*RUN, "-d", "--name", "there", "busybox", "sleep", "1000", check=True)
     result = docker("exec", "there", program)
-    assert result.exit_code == code, str(result)
+    assert result.exit_code in (126, 127), str(result)
+    assert program in result.stdout + result.stderr, str(result)
 
 
 def test_logs_are_kept(docker: Command) -> None:
@@ -110,7 +111,7 @@ def test_restarting_runs_the_program_again(docker: Command) -> None:
 
 def test_its_processes_are_listed(docker: Command) -> None:
     docker(*RUN, "-d", "--name", "family", "busybox", "sh", "-c", "sleep 100 & sleep 200 & wait", check=True)
-    assert eventually(lambda: docker("top", "family").stdout.count("sleep") == 3)
+    assert eventually(lambda: len(docker("top", "family").lines) == 4)
 
 
 def test_a_healthy_container_is_told(docker: Command) -> None:

@@ -76,13 +76,39 @@ def test_a_program_that_is_missing_fails_the_step_by_name(srun: Command) -> None
     assert "/nowhere" in result.stderr, str(result)
 
 
-def test_a_step_that_is_cancelled_ends_its_containers(srun: Command, house: House, ordinary_account: Account) -> None:
-    running = srun.start("-J", "cancelled", "-n", "2", "/bin/sh", "-c", "echo ready; sleep 1000")
+@pytest.fixture
+def states(house: House, ordinary_account: Account) -> Path:
+    """Where the runtime keeps the account's containers: the `--root` of oci.conf."""
+    return house.path(f"{ordinary_account.runtime_directory}/slurm")
+
+
+def test_a_step_that_is_cancelled_ends_its_containers(
+    srun: Command, house: House, ordinary_account: Account, states: Path
+) -> None:
+    script = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    running = srun.start("-J", "cancelled", "-n", "2", "/bin/sh", "-c", script)
+    assert running.stdout is not None
+    assert [running.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    client.client(house, ordinary_account, "scancel")("--name", "cancelled", check=True)
+    assert running.stdout.read() == "asked\n" * 2
+    running.wait(20)
+    assert eventually(lambda: not os.listdir(states))
+
+
+def test_a_program_that_will_not_end_is_killed_with_its_step(
+    srun: Command, house: House, ordinary_account: Account, runtime: str, states: Path
+) -> None:
+    running = srun.start("-J", "cancelled", "/bin/sh", "-c", "echo ready; sleep 1000")  # a first process ignores TERM
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     client.client(house, ordinary_account, "scancel")("--name", "cancelled", check=True)
-    assert running.wait(30) != 0
-    assert eventually(lambda: not os.listdir(house.path(f"run/user/{ordinary_account.uid}/slurm")), timeout=20)
+    running.wait(20)
+    queue = client.client(house, ordinary_account, "squeue", "--noheader")
+    assert eventually(lambda: not queue().stdout, timeout=20)
+    for left in os.listdir(states):  # `run` was killed too: what is left of the container is removed by name
+        root = f"--root={ordinary_account.runtime_directory}/slurm"
+        client.client(house, ordinary_account, runtime)(root, "delete", "--force", left, check=True)
+    assert not os.listdir(states)
 
 
 def test_a_batch_script_runs_steps_in_containers(house: House, bundle: str, ordinary_account: Account) -> None:

@@ -7,6 +7,8 @@ shown when it does not answer in time.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -53,7 +55,7 @@ RunTimeEnvExclude="^(SLURM_CONF|SLURM_CONF_SERVER)="
 RunTimeQuery="{runtime} --rootless=true --root=/run/user/%U/slurm state %n.%u.%j.%s.%t"
 RunTimeKill="{runtime} --rootless=true --root=/run/user/%U/slurm kill -a %n.%u.%j.%s.%t"
 RunTimeDelete="{runtime} --rootless=true --root=/run/user/%U/slurm delete --force %n.%u.%j.%s.%t"
-RunTimeRun="{runtime} --rootless=true --root=/run/user/%U/slurm run --bundle %b %n.%u.%j.%s.%t"
+RunTimeRun="exec {runtime} --rootless=true --root=/run/user/%U/slurm run --bundle %b %n.%u.%j.%s.%t"
 """
 
 
@@ -102,7 +104,6 @@ mkdir -p /var/spool/slurmd /var/spool/slurmctld /run/munge /var/log/munge
 dd if=/dev/urandom of=/etc/munge/munge.key bs=128 count=1 status=none
 chmod 400 /etc/munge/munge.key
 chown munge: /run/munge /var/log/munge /var/lib/munge /etc/munge /etc/munge/munge.key
-echo 127.0.0.1 house >>/etc/hosts
 """
 
 
@@ -125,17 +126,19 @@ def _daemon(house: House, *argv: str, ready: tuple[str, ...]) -> Iterator[None]:
         _wait_until(lambda: subprocess.run((*house.prefix(), *ready), capture_output=True).returncode == 0, running, log)
         yield
     finally:
-        for pid in _children(running.pid):  # nsenter's: the daemon
-            subprocess.run(("kill", "-TERM", str(pid)))
-        try:
-            running.wait(15)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+        _end(running)
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _end(running: subprocess.Popen[bytes]) -> None:
+    """End the daemon, which is the child of nsenter(1); if it will not, it ends with the house."""
+    if running.poll() is None:
+        for pid in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split():
+            os.kill(int(pid), signal.SIGTERM)
+    try:
+        running.wait(15)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()
 
 
 def _wait_until(condition: Callable[[], bool], running: subprocess.Popen[bytes], log: Path) -> None:

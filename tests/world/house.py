@@ -45,6 +45,8 @@ done
 chmod 1777 tmp dev/shm
 mkdir -p run/lock run/user
 ip link set lo up
+ip address add 192.0.2.1/32 dev lo # getaddrinfo(3) looks up nothing for a host with 127.0.0.1 alone
+echo 127.0.0.1 localhost house >etc/hosts
 hostname house
 pivot_root . mnt
 umount --lazy /mnt
