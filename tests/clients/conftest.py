@@ -1,7 +1,7 @@
 """Engines of the newest Debian release in a house of their own (see `world.house`), with our runtime as theirs.
 
-JUBAKO_TEST_CLIENTS is the root file system that `make_root.sh` made. JUBAKO_TEST_RUNTIME names another runtime of the house,
-`crun` or `runc`: what fails with these too is no fault of ours.
+JUBAKO_TEST_CLIENTS is the root file system that `make_root.sh` made. JUBAKO_TEST_RUNTIME names another runtime of the
+house by its path: what fails with /usr/bin/crun and /usr/sbin/runc too is no fault of ours.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ def house(ordinary_account: Account, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def runtime(house: House) -> str:
     """The path of the runtime in the house."""
-    named = os.environ.get("JUBAKO_TEST_RUNTIME")
-    return f"/usr/bin/{named}" if named else client.install_runtime(house)
+    return os.environ.get("JUBAKO_TEST_RUNTIME") or client.install_runtime(house)
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +72,9 @@ def podman_configured(house: House) -> None:
 def podman_stores(
     house: House, runtime: str, archive: str, podman_configured: None, ordinary_account: Account
 ) -> dict[str, Account | None]:
-    """Whose podman has the image: root's and the account's. What podman keeps by design (the account's pause process,
-    the group of the monitors, a mount for network namespaces) is there then.
+    """Whose podman has the image: root's and the account's.
+
+    What podman keeps by design (the account's pause process, a group for monitors, a mount for networks) is there then.
     """
     users = {"root": None, "rootless": ordinary_account}
     for account in users.values():
@@ -93,9 +93,7 @@ def podman(
 
 
 @pytest.fixture
-def rootless_podman(
-    house: House, runtime: str, podman_stores: dict[str, Account | None]
-) -> Iterator[Command]:
+def rootless_podman(house: House, runtime: str, podman_stores: dict[str, Account | None]) -> Iterator[Command]:
     yield from _podman(house, runtime, podman_stores["rootless"])
 
 
@@ -113,7 +111,9 @@ def _podman(house: House, runtime: str, account: Account | None) -> Iterator[Com
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing_in_the_house(request: pytest.FixtureRequest, house: House, ordinary_account: Account) -> Iterator[None]:
+def _leaves_nothing_in_the_house(
+    request: pytest.FixtureRequest, house: House, ordinary_account: Account
+) -> Iterator[None]:
     """As `clean` does for the machine. Daemons start before it looks, since their fixtures are of the session."""
     before = client.look(house, (ordinary_account,))
     yield
@@ -156,6 +156,6 @@ def dockerd(house: House, runtime: str, archive: str, containerd: None) -> Itera
 
 
 @pytest.fixture(scope="session")
-def slurm(house: House, runtime: str, ordinary_account: Account) -> Iterator[None]:
-    with daemons.slurm(house, runtime, ordinary_account):
+def slurm(house: House, runtime: str) -> Iterator[None]:
+    with daemons.slurm(house, runtime):
         yield

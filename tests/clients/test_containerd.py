@@ -63,7 +63,9 @@ def test_a_program_that_is_missing_is_told_by_name(run: Callable[..., Result]) -
 
 
 def test_a_terminal_works(ctr: Command, runtime: str, image: str) -> None:
-    terminal = ctr.terminal("run", "--rm", "-t", "--runc-binary", runtime, *NO_SHARES, image, "screen", "sh", rows=31, columns=91)
+    terminal = ctr.terminal(
+        "run", "--rm", "-t", "--runc-binary", runtime, *NO_SHARES, image, "screen", "sh", rows=31, columns=91
+    )
     terminal.send("tty; until [ \"$(stty size)\" = '31 91' ]; do sleep 0.1; done; echo siz''ed; exit 6\n")
     terminal.read_until("^/dev/pts/[0-9]+\\s")
     terminal.read_until("^sized\\s")
@@ -90,7 +92,21 @@ def test_entering_with_a_terminal(ctr: Command, run: Callable[..., Result]) -> N
 
 def test_entering_as_another_user_in_another_directory(ctr: Command, run: Callable[..., Result]) -> None:
     run("users", "sleep", "1000", flags=("-d",), check=True)
-    entered = ctr("task", "exec", "--exec-id", "three", "--user", "1000:29", "--cwd", "/home", "users", "sh", "-c", "id -u; id -g; pwd", check=True)
+    entered = ctr(
+        "task",
+        "exec",
+        "--exec-id",
+        "three",
+        "--user",
+        "1000:29",
+        "--cwd",
+        "/home",
+        "users",
+        "sh",
+        "-c",
+        "id -u; id -g; pwd",
+        check=True,
+    )
     assert entered.lines == ["1000", "29", "/home"]
 
 
@@ -101,10 +117,10 @@ def test_a_program_to_enter_with_that_is_missing_is_told_by_name(ctr: Command, r
     assert "/nowhere" in entered.stderr
 
 
-def test_a_paused_task_does_not_run_until_it_is_resumed(
-    house: House, ctr: Command, run: Callable[..., Result]
-) -> None:
-    run("clock", "sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.05; done", flags=("-d",), check=True)
+def test_a_paused_task_does_not_run_until_it_is_resumed(house: House, ctr: Command, run: Callable[..., Result]) -> None:
+    run(
+        "clock", "sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.05; done", flags=("-d",), check=True
+    )
 
     pid = ctr("task", "ls", check=True).stdout.split("clock")[1].split()[0]
 
@@ -133,8 +149,17 @@ def test_metrics_are_read_from_its_group(ctr: Command, run: Callable[..., Result
 
 
 def test_a_signal_ends_it_by_its_own_handler(ctr: Command, run: Callable[..., Result]) -> None:
-    run("handler", "sh", "-c", "trap 'exit 9' TERM; touch /tmp/ready; while :; do sleep 0.1; done", flags=("-d",), check=True)
-    assert eventually(lambda: ctr("task", "exec", "--exec-id", "look", "handler", "test", "-e", "/tmp/ready").exit_code == 0)
+    run(
+        "handler",
+        "sh",
+        "-c",
+        "trap 'exit 9' TERM; touch /tmp/ready; while :; do sleep 0.1; done",
+        flags=("-d",),
+        check=True,
+    )
+    assert eventually(
+        lambda: ctr("task", "exec", "--exec-id", "look", "handler", "test", "-e", "/tmp/ready").exit_code == 0
+    )
     ctr("task", "kill", "--signal", "TERM", "handler", check=True)
     assert eventually(lambda: status(ctr, "handler") == "STOPPED")
     assert "code 9" in ctr("task", "rm", "handler").stderr
@@ -147,14 +172,24 @@ def test_a_signal_ends_it_by_its_own_handler(ctr: Command, run: Callable[..., Re
         (("--user", "1000:1000"), "id -u; id -g", "1000\n1000\n"),
         (("--env", "WORD=a b", "--cwd", "/home"), 'echo "$WORD"; pwd', "a b\n/home\n"),
         (("--net-host",), "ls /sys/class/net | grep -x lo", "lo\n"),
-        (("--mount", "type=bind,src=/usr,dst=/host,options=rbind:ro"), "test -x /host/bin/ctr && echo seen; touch /host/x 2>/dev/null || echo refused", "seen\nrefused\n"),
+        (
+            ("--mount", "type=bind,src=/usr,dst=/host,options=rbind:ro"),
+            "test -x /host/bin/ctr && echo seen; touch /host/x 2>/dev/null || echo refused",
+            "seen\nrefused\n",
+        ),
         (("--cap-drop", "CAP_CHOWN"), "chown 5 /bin 2>/dev/null || echo refused", "refused\n"),
         (("--seccomp",), "grep Seccomp: /proc/self/status", "Seccomp:\t2\n"),
         (("--privileged",), "mount -t tmpfs none /mnt && echo mounted", "mounted\n"),
-        (("--uidmap", "0:200000:1000", "--gidmap", "0:200000:1000", "--remap-labels=false"), "awk '{print $2}' /proc/self/uid_map", "200000\n"),
+        (
+            ("--uidmap", "0:200000:1000", "--gidmap", "0:200000:1000", "--remap-labels=false"),
+            "awk '{print $2}' /proc/self/uid_map",
+            "200000\n",
+        ),
     ],
     ids=lambda value: value[0].lstrip("-").partition("=")[0] if isinstance(value, tuple) else "",
 )
-def test_what_is_asked_of_the_container_holds(run: Callable[..., Result], flags: tuple[str, ...], script: str, said: str) -> None:
+def test_what_is_asked_of_the_container_holds(
+    run: Callable[..., Result], flags: tuple[str, ...], script: str, said: str
+) -> None:
     result = run("asked", "sh", "-c", script, flags=("--rm", *flags))
     assert result.stdout == said, str(result)

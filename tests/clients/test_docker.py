@@ -117,7 +117,9 @@ def test_its_processes_are_listed(docker: Command) -> None:
 def test_a_healthy_container_is_told(docker: Command) -> None:
     options = ("--health-cmd", "test -e /etc/passwd", "--health-interval", "500ms")
     docker(*RUN, "-d", "--name", "patient", *options, "busybox", "sleep", "1000", check=True)
-    assert eventually(lambda: docker("inspect", "--format", "{{.State.Health.Status}}", "patient").stdout == "healthy\n")
+    assert eventually(
+        lambda: docker("inspect", "--format", "{{.State.Health.Status}}", "patient").stdout == "healthy\n"
+    )
 
 
 def test_a_published_port_answers_on_the_bridge(docker: Command, house: House) -> None:
@@ -143,12 +145,20 @@ def test_containers_of_a_network_find_each_other_by_name(docker: Command) -> Non
 @pytest.mark.parametrize(
     ("flags", "script", "said"),
     [
-        (("--read-only", "--tmpfs", "/tmp"), "touch /f 2>/dev/null || echo refused; touch /tmp/f && echo written", "refused\nwritten\n"),
+        (
+            ("--read-only", "--tmpfs", "/tmp"),
+            "touch /f 2>/dev/null || echo refused; touch /tmp/f && echo written",
+            "refused\nwritten\n",
+        ),
         (("--user", "1000:29", "--group-add", "10"), "id -u; id -G", "1000\n29 10\n"),
         (("--network", "none"), "ls /sys/class/net", "lo\n"),
         (("--hostname", "box"), "hostname", "box\n"),
         (("--cap-drop", "all", "--cap-add", "chown"), "grep CapEff /proc/self/status", "CapEff:\t0000000000000001\n"),
-        (("--security-opt", "no-new-privileges"), "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status", "NoNewPrivs:\t1\nSeccomp:\t2\n"),
+        (
+            ("--security-opt", "no-new-privileges"),
+            "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status",
+            "NoNewPrivs:\t1\nSeccomp:\t2\n",
+        ),
         (("--privileged",), "mount -t tmpfs none /mnt && echo mounted", "mounted\n"),
         (("--pid", "host"), "cat /proc/1/comm", "catatonit\n"),
         (("--sysctl", "kernel.msgmax=9000"), "cat /proc/sys/kernel/msgmax", "9000\n"),

@@ -54,7 +54,9 @@ def test_the_steps_of_a_build_run(podman: Command, house_file: Callable[[str, st
     assert podman("run", "--rm", "built", check=True).lines == ["carried", "0", "1000", "/home/alice"]
 
 
-def test_a_step_that_fails_ends_the_build_with_its_exit_code(podman: Command, house_file: Callable[[str, str], str]) -> None:
+def test_a_step_that_fails_ends_the_build_with_its_exit_code(
+    podman: Command, house_file: Callable[[str, str], str]
+) -> None:
     file = house_file("Containerfile", "FROM localhost/busybox\nRUN echo about to fail; exit 42\n")
     built = podman("build", ISOLATION, "--no-cache", "-f", file, "/tmp/files")
     assert built.exit_code == 42, str(built)
@@ -66,9 +68,12 @@ def test_secrets_and_caches_are_mounted_in_a_step(podman: Command, house_file: C
     file = house_file(
         "Containerfile",
         "FROM localhost/busybox\n"
-        "RUN --mount=type=secret,id=word --mount=type=tmpfs,target=/scratch cp /run/secrets/word /scratch/ && wc -c </scratch/word\n",
+        "RUN --mount=type=secret,id=word --mount=type=tmpfs,target=/scratch"
+        " cp /run/secrets/word /scratch/ && wc -c </scratch/word\n",
     )
-    built = podman("build", ISOLATION, "--no-cache", "--secret", f"id=word,src={secret}", "-t", "built", "-f", file, "/tmp/files")
+    built = podman(
+        "build", ISOLATION, "--no-cache", "--secret", f"id=word,src={secret}", "-t", "built", "-f", file, "/tmp/files"
+    )
     assert built.exit_code == 0, str(built)
     assert "5\n" in built.stdout
 
@@ -78,12 +83,26 @@ def test_buildah_runs_in_a_working_container(buildah: Command, runtime: str) -> 
     run = ("run", ISOLATION, f"--runtime={runtime}")
     result = buildah(*run, name, "--", "sh", "-c", "cat; id -u; exit 5", input="typed\n")
     assert (result.stdout, result.exit_code) == ("typed\n0\n", 5), str(result)
-    result = buildah(*run, "--user", "alice", "--hostname", "site", name, "--", "sh", "-c", "id -un; hostname", check=True)
+    result = buildah(
+        *run, "--user", "alice", "--hostname", "site", name, "--", "sh", "-c", "id -un; hostname", check=True
+    )
     assert result.stdout == "alice\nsite\n"
 
 
 def test_buildah_runs_in_a_terminal(buildah: Command, runtime: str) -> None:
     name = buildah("from", "--pull-never", "localhost/busybox", check=True).stdout.strip()
-    terminal = buildah.terminal("run", ISOLATION, f"--runtime={runtime}", "-t", name, "--", "sh", "-c", "tty; stty size; exit 6", rows=21, columns=71)
+    terminal = buildah.terminal(
+        "run",
+        ISOLATION,
+        f"--runtime={runtime}",
+        "-t",
+        name,
+        "--",
+        "sh",
+        "-c",
+        "tty; stty size; exit 6",
+        rows=21,
+        columns=71,
+    )
     terminal.read_until("/dev/.*\r\n21 71\r\n")
     assert terminal.wait() == 6

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from world.box import eventually
@@ -11,10 +9,10 @@ from world.command import Command
 
 
 @pytest.fixture
-def running(podman: Command) -> Iterator[Command]:
+def running(podman: Command) -> Command:
     """`podman` with a container `there`."""
     podman("run", "-d", "--name", "there", "--env", "OF=container", "busybox", "sleep", "1000", check=True)
-    yield podman
+    return podman
 
 
 def test_streams_and_exit_code_come_through(running: Command) -> None:

@@ -1,4 +1,4 @@
-"""A container's life under podman and conmon: created, started, looked at, stopped, killed, paused, restarted, removed."""
+"""A container's life under podman and conmon: created, started, looked at, paused, stopped, killed, removed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,19 @@ def test_logs_keep_both_streams_and_follow(podman: Command) -> None:
 
 
 def test_stop_sends_the_signal_of_the_image_and_then_kills(podman: Command) -> None:
-    podman("run", "-d", "--name", "polite", "--stop-signal", "USR1", "busybox", "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done", check=True)
+    podman(
+        "run",
+        "-d",
+        "--name",
+        "polite",
+        "--stop-signal",
+        "USR1",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 9' USR1; while :; do sleep 0.1; done",
+        check=True,
+    )
     podman("run", "-d", "--name", "deaf", "busybox", "sh", "-c", "trap : TERM; while :; do sleep 0.1; done", check=True)
     podman("stop", "polite", check=True)
     podman("stop", "--time", "1", "deaf", check=True)
@@ -90,14 +102,36 @@ def test_a_paused_container_is_removed_by_force(podman: Command) -> None:
 
 
 def test_restarting_runs_the_program_again(podman: Command) -> None:
-    podman("run", "-d", "--name", "again", "busybox", "sh", "-c", "echo run; trap 'exit 0' TERM; while :; do sleep 0.1; done", check=True)
+    podman(
+        "run",
+        "-d",
+        "--name",
+        "again",
+        "busybox",
+        "sh",
+        "-c",
+        "echo run; trap 'exit 0' TERM; while :; do sleep 0.1; done",
+        check=True,
+    )
     assert eventually(lambda: podman("logs", "again").stdout == "run\n")
     podman("restart", "again", check=True)
     assert eventually(lambda: podman("logs", "again").stdout == "run\nrun\n")
 
 
 def test_a_restart_policy_starts_it_again(podman: Command) -> None:
-    podman("run", "-d", "--name", "stubborn", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 1", check=True)
+    podman(
+        "run",
+        "-d",
+        "--name",
+        "stubborn",
+        "--restart",
+        "on-failure:2",
+        "busybox",
+        "sh",
+        "-c",
+        "echo try; exit 1",
+        check=True,
+    )
     assert eventually(lambda: podman("logs", "stubborn").stdout == "try\ntry\ntry\n", timeout=20)
     assert eventually(lambda: status(podman, "stubborn") == "exited 1")
 
@@ -122,7 +156,21 @@ def test_files_are_copied_in_and_out(podman: Command, house_file: Callable[[str,
 
 
 def test_a_healthy_container_is_told_from_a_sick_one(podman: Command) -> None:
-    podman("run", "-d", "--name", "patient", "--health-interval", "disable", "--health-retries", "1", "--health-cmd", "test -e /tmp/well", "busybox", *WAITING, check=True)
+    podman(
+        "run",
+        "-d",
+        "--name",
+        "patient",
+        "--health-interval",
+        "disable",
+        "--health-retries",
+        "1",
+        "--health-cmd",
+        "test -e /tmp/well",
+        "busybox",
+        *WAITING,
+        check=True,
+    )
     assert podman("healthcheck", "run", "patient").exit_code == 1
     health = podman("inspect", "--format", "{{.State.Health.Status}}", "patient")
     assert health.stdout == "unhealthy\n", str(health)
@@ -140,7 +188,10 @@ def test_the_process_id_that_podman_knows_is_the_programs(podman: Command, house
 def test_the_runtime_is_named_in_what_podman_tells(podman: Command, runtime: str) -> None:
     info = json.loads(podman("info", "--format", "json", check=True).stdout)
     assert info["host"]["ociRuntime"]["path"] == runtime
-    assert runtime.rpartition("/")[2] in info["host"]["ociRuntime"]["version"] or "version" in info["host"]["ociRuntime"]["version"]
+    assert (
+        runtime.rpartition("/")[2] in info["host"]["ociRuntime"]["version"]
+        or "version" in info["host"]["ociRuntime"]["version"]
+    )
 
 
 def test_a_change_of_the_file_system_is_seen_and_committed(podman: Command) -> None:
@@ -160,7 +211,9 @@ def test_ten_containers_at_once(podman: Command) -> None:
 
 def test_a_limit_that_this_machine_cannot_keep_is_refused_by_name(root_podman: Command, house: House) -> None:
     if "memory" in (house.group / "cgroup.controllers").read_text():
-        result = root_podman("run", "--rm", "--memory", "64m", "busybox", "cat", "/sys/fs/cgroup/memory.max", check=True)
+        result = root_podman(
+            "run", "--rm", "--memory", "64m", "busybox", "cat", "/sys/fs/cgroup/memory.max", check=True
+        )
         assert result.stdout == f"{64 << 20}\n"
         return
     result = root_podman("run", "--rm", "--memory", "64m", "busybox", "true")

@@ -19,11 +19,18 @@ kind: Pod
 metadata: {name: played}
 spec:
   restartPolicy: Never
+  terminationGracePeriodSeconds: 0
   containers:
-  - {name: server, image: localhost/busybox, imagePullPolicy: Never, command: [sh, -c, "echo hi >/shared/f; exec sleep 1000"],
-     volumeMounts: [{name: shared, mountPath: /shared}]}
-  - {name: reader, image: localhost/busybox, imagePullPolicy: Never, command: [sh, -c, "until cat /shared/f; do sleep 0.1; done"],
-     volumeMounts: [{name: shared, mountPath: /shared}]}
+  - name: server
+    image: localhost/busybox
+    imagePullPolicy: Never
+    command: [sh, -c, "echo hi >/shared/f; exec sleep 1000"]
+    volumeMounts: [{name: shared, mountPath: /shared}]
+  - name: reader
+    image: localhost/busybox
+    imagePullPolicy: Never
+    command: [sh, -c, "until cat /shared/f; do sleep 0.1; done"]
+    volumeMounts: [{name: shared, mountPath: /shared}]
   volumes: [{name: shared, emptyDir: {}}]
 """
 
@@ -94,7 +101,19 @@ def test_a_pods_processes_can_see_each_other(podman: Command) -> None:
 
 def test_a_pod_is_paused_stopped_and_started_as_one(podman: Command) -> None:
     podman("pod", "create", "--name", "pod", check=True)
-    podman("run", "-d", "--pod", "pod", "--name", "member", "busybox", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done", check=True)
+    podman(
+        "run",
+        "-d",
+        "--pod",
+        "pod",
+        "--name",
+        "member",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+        check=True,
+    )
 
     def state() -> str:
         return podman("inspect", "--format", "{{.State.Status}}", "member", check=True).stdout.strip()

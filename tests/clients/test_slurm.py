@@ -22,11 +22,13 @@ BUNDLE = "/srv/bundle"
 
 @pytest.fixture(scope="session")
 def bundle(house: House, runtime: str, busybox_rootfs: Path, ordinary_account: Account, slurm: None) -> str:
-    """The account's bundle, its configuration as the runtime's own `spec --rootless` writes it, but for the terminal."""
+    """The account's bundle, its configuration as the runtime's `spec --rootless` writes it, without a terminal."""
     directory = house.path(BUNDLE)
     directory.mkdir(mode=0o755)
     shutil.copytree(busybox_rootfs, directory / "rootfs", symlinks=True)
-    subprocess.run((*house.prefix(), "chown", "-R", f"{ordinary_account.uid}:{ordinary_account.gid}", BUNDLE), check=True)
+    subprocess.run(
+        (*house.prefix(), "chown", "-R", f"{ordinary_account.uid}:{ordinary_account.gid}", BUNDLE), check=True
+    )
     client.client(house, ordinary_account, "sh", "-c")(f"cd {BUNDLE} && {runtime} spec --rootless", check=True)
     configuration = json.loads((directory / "config.json").read_text())
     configuration["process"]["terminal"] = False

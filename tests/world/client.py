@@ -1,6 +1,6 @@
 """An engine's client in the house, driven with our runtime: `podman("run", …)` as a user types it.
 
-What a test leaves in the house is compared as the machine is (see `traces`): processes, mounts, cgroups, state directories.
+What a test leaves in the house is compared as the machine is (see `traces`): processes, mounts, cgroups, runtime state.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _cgroups(house: House) -> Iterator[str]:
 
 
 def _states(house: House, accounts: tuple[Account, ...]) -> Iterator[str]:
-    places = [*STATE_DIRECTORIES, *(f"{each.runtime_directory}/{Path(d).name}" for each in accounts for d in STATE_DIRECTORIES)]
+    places = [
+        *STATE_DIRECTORIES,
+        *(f"{each.runtime_directory}/{Path(d).name}" for each in accounts for d in STATE_DIRECTORIES),
+    ]
     for place in places:
         for path, directories, files in os.walk(house.path(place)):
             if ".cache" in directories:  # crun's translated seccomp profiles

@@ -1,7 +1,7 @@
 """The daemons of engines in the house: containerd, dockerd, and Slurm's on one machine; each ended with the session.
 
-A daemon is started as its package would start it, without an init system: in the foreground, its output in a log that is
-shown when it does not answer in time.
+A daemon is started as its package would start it, without an init system: in the foreground, its output in a log that
+is shown when it does not answer in time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from world.account import Account
 from world.house import House
 
 _START_SECONDS = 30
@@ -23,7 +22,7 @@ _START_SECONDS = 30
 CONTAINERD_TOML = """
 version = 2
 # A Kubernetes node would have these; nothing here speaks to them.
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.tracing", "io.containerd.snapshotter.v1.blockfile"]
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.tracing"]
 """
 
 SLURM_CONF = """
@@ -82,12 +81,12 @@ def dockerd(house: House, runtime: str) -> Iterator[None]:
 
 
 @contextmanager
-def slurm(house: House, runtime: str, account: Account) -> Iterator[None]:
+def slurm(house: House, runtime: str) -> Iterator[None]:
     """munged, slurmctld and slurmd, with our runtime in oci.conf."""
     _write(house, "etc/slurm/slurm.conf", SLURM_CONF)
     _write(house, "etc/slurm/cgroup.conf", "CgroupPlugin=disabled\n")
     _write(house, "etc/slurm/oci.conf", OCI_CONF.format(runtime=runtime))
-    _run(house, "sh", "-ec", _PREPARE_SLURM)
+    assert _succeeds(house, "sh", "-ec", _PREPARE_SLURM)
     munge = ("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups")
     with ExitStack() as daemons:
         for daemon in (
@@ -112,8 +111,8 @@ def _write(house: House, path: str, text: str) -> None:
     house.path(path).write_text(text)
 
 
-def _run(house: House, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run((*house.prefix(), *argv), check=True, capture_output=True, text=True)
+def _succeeds(house: House, *argv: str) -> bool:
+    return subprocess.run((*house.prefix(), *argv), capture_output=True).returncode == 0
 
 
 @contextmanager
@@ -123,7 +122,7 @@ def _daemon(house: House, *argv: str, ready: tuple[str, ...]) -> Iterator[None]:
     with open(log, "w") as output:
         running = subprocess.Popen((*house.prefix(), *argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        _wait_until(lambda: subprocess.run((*house.prefix(), *ready), capture_output=True).returncode == 0, running, log)
+        _wait_until(lambda: _succeeds(house, *ready), running, log)
         yield
     finally:
         _end(running)
@@ -144,6 +143,6 @@ def _end(running: subprocess.Popen[bytes]) -> None:
 def _wait_until(condition: Callable[[], bool], running: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + _START_SECONDS
     while not condition():
-        late = time.monotonic() > until
-        assert running.poll() is None and not late, f"{log.stem} is not ready; it said:\n{log.read_text()[-3000:]}"
+        if running.poll() is not None or time.monotonic() > until:
+            raise AssertionError(f"{log.stem} is not ready; it said:\n{log.read_text()[-3000:]}")
         time.sleep(0.1)

@@ -1,8 +1,8 @@
-"""A machine within the machine: another Debian's root file system in namespaces of its own, for daemons and their clients.
+"""A machine within the machine: another Debian's root file system in namespaces of its own, for daemons and clients.
 
-It has its own mounts, pids, network, IPC objects, host name and cgroup v2 view; what it writes lies in memory. So whatever
-engines start, mount, bridge or filter is gone with the house, which is ended by killing its first process. The machine
-sees one more cgroup and its processes. Needs root.
+It has its own mounts, pids, network, IPC objects, host name and cgroup v2 view; what it writes lies in memory. So
+whatever engines start, mount, bridge or filter is gone with the house, which is ended by killing its first process.
+The machine sees one more cgroup and its processes. Needs root.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ mount -t tmpfs -o mode=755,nosuid dev dev
 mkdir dev/pts dev/shm dev/mqueue dev/net
 mount --bind /dev/pts dev/pts
 mount -t mqueue -o nosuid,nodev,noexec mqueue dev/mqueue
-for device in null zero full random urandom tty console ptmx fuse net/tun; do cp -a "/dev/$device" "dev/$device"; done
+for device in null zero full random urandom tty console ptmx fuse net/tun; do
+    cp -a "/dev/$device" "dev/$device"
+done
 chmod 666 dev/ptmx dev/fuse dev/net/tun
 ln -s /proc/self/fd dev/fd
 for number in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${number%:*}" "dev/${number#*:}"; done
@@ -119,7 +121,7 @@ def _first_process(running: subprocess.Popen[bytes]) -> int:
 
 
 def _move_in(house: House, account: Account) -> None:
-    """Name, subordinate ids, home and run-time directory, and a delegated cgroup (cgroup-v2, "Delegation Containment")."""
+    """Its name, subordinate ids, home and run-time directory, and a cgroup delegated to it (cgroup-v2)."""
     for file, line in (
         ("etc/passwd", f"{account.name}:x:{account.uid}:{account.gid}::{account.home}:/bin/sh"),
         ("etc/group", f"{account.name}:x:{account.gid}:"),
