@@ -16,7 +16,7 @@ import pytest
 from world import account as accounts
 from world import archives, programs
 from world.account import Account
-from world.cgroup import delegated_group
+from world.cgroup import View, delegated_group
 from world.command import Command
 from world.rootfs import make_busybox_rootfs
 from world.traces import Directories, Machine
@@ -86,6 +86,13 @@ def jubako_in_cgroup(ordinary_account: Account) -> Iterator[Command]:
         command = Command(ordinary_account, Path(ordinary_account.home), (*prefix, *ordinary_account.prefix))
         yield command
         command.close()
+
+
+@pytest.fixture
+def view(ordinary_account: Account) -> Iterator[View]:
+    """A private view of cgroup v2 with a group delegated to an ordinary user (root's pass only)."""
+    with delegated_group(ordinary_account) as prefix:
+        yield View(prefix, ordinary_account)
 
 
 # --- nothing is left behind -------------------------------------------------------------------------------------------

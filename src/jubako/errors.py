@@ -24,6 +24,8 @@ class JubakoError(Exception):
     """
 
     exit_code = EXIT_FAILED
+    runtime_exit_code = 1
+    """What a command of the OCI runtime ends with, as engines know it."""
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""The start pack: the code of all modules that `jubako run` loads, in one file of jubako's cache.
+"""The start pack: the code of all modules that a command loads, in one file of jubako's cache.
+
+There is one for `jubako run`, and for the OCI runtime three: for what makes containers, for `exec`, and for the rest.
 
 Finding, opening and reading eighty small files costs a start more than all that it then does before the container is
 there; one file costs a third of that. The first run without a valid pack writes one, the others read it. It is a cache:
@@ -24,10 +26,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-_LIST = _PACKAGE + "/data/start-path.txt"
 _HEADER = b"jubako start pack 2\n" + MAGIC_NUMBER
-_LAST = "jubako.engine.run"
-"""The modules of the list up to this one are needed in any case, and before the first process is forked."""
+RUN, OCI_CREATE, OCI_EXEC, OCI_START = "run", "oci-create", "oci-exec", "oci-start"
+_LAST = {RUN: "jubako.engine.run"}
+"""The modules of the list up to this one are needed in any case, and before the first process is forked; elsewhere all
+are."""
+_OCI_COMMANDS = {
+    **dict.fromkeys(("create", "run", "restore"), OCI_CREATE),
+    "exec": OCI_EXEC,
+    **dict.fromkeys(("start", "state", "kill", "delete"), OCI_START),
+}
 
 
 class Finder:
@@ -60,28 +68,43 @@ class _Loader(SourceFileLoader):
 def start() -> NoReturn:
     """The installed program, with the pack; without one it is made when the command is done."""
     gc.set_threshold(100_000, 10, 10)  # no cycles are looked for before there are enough objects to be worth the time
+    kind = kind_of(sys.argv[1:])
     debug = bool(os.environ.get("JUBAKO_DEBUG")) or "--debug" in sys.argv[1:5]
-    pack = "" if debug else find_pack()
-    used = not pack or use(pack) or "explain" in sys.argv[1:2]  # explain promises to write nothing
+    pack = "" if debug or not kind else find_pack(kind)
+    used = not pack or use(pack, _LAST.get(kind, "")) or "explain" in sys.argv[1:2]  # explain promises to write nothing
     from jubako.cli.main import entry
 
-    entry(None if used else lambda: keep(pack))
+    entry(None if used else lambda: keep(pack, kind))
 
 
-def find_pack() -> str:
+def kind_of(words: list[str]) -> str:
+    """Which pack the command line has; empty for none. A flag's value that is a command's name only costs time."""
+    if words[:1] != ["oci"]:
+        return RUN
+    return next((_OCI_COMMANDS[word] for word in words[1:] if word in _OCI_COMMANDS), "")
+
+
+def list_of(kind: str) -> str:
+    """The file that lists the modules of a pack."""
+    return f"{_PACKAGE}/data/{'start' if kind == RUN else kind}-path.txt"
+
+
+def find_pack(kind: str = RUN) -> str:
     """Where the pack of this installation and interpreter is; empty where there is no home. Asked at the start, since a
     command may become root of a namespace later. `jubako.paths` says the same of the cache, for more imports."""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and os.access("/var/lib", os.W_OK):
         data = "/var/lib"
     else:
         data = os.environ.get("XDG_DATA_HOME") or os.environ.get("HOME", "") + "/.local/share"
     if not data.startswith("/") or data == "/.local/share":
         return ""
-    return f"{data}/jubako/cache/start/{_PACKAGE.replace('/', '%')}.{sys.implementation.cache_tag}"
+    name = f"{_PACKAGE.replace('/', '%')}.{sys.implementation.cache_tag}"
+    return f"{data}/jubako/cache/start/{name}{'' if kind == RUN else '.' + kind}"
 
 
-def use(pack: str) -> bool:
-    """Import from this pack from now on; False if it is missing or not as new as the sources."""
+def use(pack: str, last: str = "") -> bool:
+    """Import from this pack from now on, the modules up to `last` at once; False if it is missing or not as new as the
+    sources."""
     try:
         data = _read(pack)
         if not data.startswith(_HEADER):
@@ -97,11 +120,11 @@ def use(pack: str) -> bool:
     except (OSError, ValueError, EOFError, TypeError):
         return False
     sys.meta_path.insert(0, Finder(codes))
-    _load(codes)
+    _load(codes, last)
     return True
 
 
-def _load(codes: dict[str, tuple[str, CodeType]]) -> None:
+def _load(codes: dict[str, tuple[str, CodeType]], last: str) -> None:
     """Make the modules that are needed in any case, in the order in which imports would have completed them: the import
     system would take as long for finding each as most take to run."""
     modules, kind = sys.modules, type(sys)
@@ -121,14 +144,14 @@ def _load(codes: dict[str, tuple[str, CodeType]]) -> None:
                 del modules[name]
                 return
             setattr(modules[package], own_name, module)
-        if name == _LAST:
+        if name == last:
             return
 
 
-def keep(pack: str) -> None:
+def keep(pack: str, kind: str = RUN) -> None:
     """Write the pack, whole; where that cannot be, the next start is as slow as this one."""
     try:
-        with open(_LIST) as file:
+        with open(list_of(kind)) as file:
             names = [name for name in file.read().split() if name.partition(".")[0] == "jubako"]
         data = _HEADER + marshal.dumps(tuple(_module(name) for name in names if name not in (__name__, "jubako")))
         directory = os.path.dirname(pack)

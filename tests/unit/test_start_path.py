@@ -13,7 +13,7 @@ from world.start_path import HEAVY
 
 PACKAGE = Path(jubako.__file__).parent
 ROOMS_OF_THE_START = (
-    *("errors", "record", "jsontext", "paths", "linux", "ids", "spec", "plan", "runtime"),
+    *("errors", "record", "jsontext", "paths", "linux", "ids", "spec", "plan", "runtime", "oci"),
     *("engine.options", "engine.build", "engine.run", "image.resolve", "cli.main", "cli.commands.run"),
 )
 TRIAL = """

@@ -6,12 +6,16 @@ group of the cgroup2 hierarchy's root is added and removed again (cgroup-v2, "De
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from world.account import Account
 
@@ -46,6 +50,33 @@ def delegated_group(account: Account) -> Iterator[tuple[str, ...]]:
         subprocess.run(("sh", "-c", 'echo 1 > "$0/cgroup.kill"', group), stderr=subprocess.DEVNULL)
         for path, _, _ in os.walk(group, topdown=False):
             os.rmdir(path)
+
+
+class View:
+    """A private view of cgroup v2, and Python in it: `view(code, …)` is what `code` prints as JSON."""
+
+    def __init__(self, prefix: tuple[str, ...], account: Account) -> None:
+        self.prefix = prefix
+        self.account = account
+        self.group = Path("/sys/fs/cgroup", prefix[-1])
+        """The delegated group, as the view has it; the code starts in its leaf `session`."""
+        self.there = cgroup2_mount() / prefix[-1]
+        """The same, as the machine has it."""
+
+    def __call__(self, code: str, *arguments: str, root: bool = False, before: str = "") -> Any:
+        """Run as the account, or as `root`; `arguments` are `sys.argv[1:]`. What fails in the code fails here."""
+        identity = () if root else self.account.prefix
+        command = (*self.prefix, *identity, sys.executable, "-c", _PRELUDE + before + textwrap.dedent(code), *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout or "null")
+
+
+_PRELUDE = """
+import json, os, sys, time
+from jubako.errors import JubakoError
+def answer(value): print(json.dumps(value))
+"""
 
 
 def cgroup2_mount() -> Path:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import jubako
+from jubako.startpack import OCI_CREATE, OCI_EXEC, OCI_START, RUN, list_of
+from world.rootfs import make_busybox_rootfs
 
 HEAVY = frozenset(
     """
@@ -16,22 +22,48 @@ HEAVY = frozenset(
 )
 """Each costs from two to thirty milliseconds, or brings in one that does."""
 
-KEPT = Path(__file__).parents[2] / "src/jubako/data/start-path.txt"
-"""Shipped with the package: the start pack holds those of the list that are jubako's own."""
+_PROGRAM = (str(Path(jubako.__file__).with_name("__main__.py")),)
 
 
 def modules_of(*arguments: str) -> list[str]:
     """The modules that `jubako ARGUMENTS` loads as it is installed, without the start pack, in the order in which they
     are complete; those of a bare interpreter are left out."""
-    import jubako
-
-    main = Path(jubako.__file__).with_name("__main__.py")
     bare = _loaded("-c", "")
-    return [name for name in _loaded(str(main), *arguments) if name not in bare]
+    return [name for name in _loaded(*_PROGRAM, *arguments) if name not in bare]
 
 
-def kept() -> list[str]:
-    return KEPT.read_text().split()
+def modules_by_kind(directory: Path, rootfs: Path) -> dict[str, list[str]]:
+    """The modules of each start pack; containers of `rootfs` are made, with bundles in `directory`."""
+    found = {RUN: modules_of("run", "--rm", "--rootfs", str(rootfs), "/bin/true")}
+    bundle = make_bundle(directory / "bundle", rootfs, ["sleep", "60"])
+    once = make_bundle(directory / "once", rootfs, ["true"])
+    oci = ("oci", "--root", str(directory / "oci"))
+    found[OCI_CREATE] = modules_of(*oci, "run", "--bundle", str(once), "listed")
+    # The container's process keeps the streams: nobody may wait for their end.
+    create = (sys.executable, *_PROGRAM, *oci, "create", "--bundle", str(bundle), "listed")
+    subprocess.run(create, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    started = modules_of(*oci, "start", "listed")
+    found[OCI_EXEC] = modules_of(*oci, "exec", "listed", "true")
+    for words in (("state", "listed"), ("kill", "listed", "KILL"), ("delete", "--force", "listed")):
+        started += modules_of(*oci, *words)
+    found[OCI_START] = list(dict.fromkeys(started))
+    return found
+
+
+def make_bundle(directory: Path, rootfs: Path, command: list[str]) -> Path:
+    """A bundle for an ordinary user that runs `command` in `rootfs`, with a filter as engines give one."""
+    directory.mkdir(parents=True)
+    _loaded(*_PROGRAM, "oci", "spec", "--rootless", "--bundle", str(directory))
+    config = json.loads((directory / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": command}
+    config["root"] = {"path": str(rootfs), "readonly": True}
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def kept(kind: str) -> list[str]:
+    return Path(list_of(kind)).read_text().split()
 
 
 def _loaded(*arguments: str) -> list[str]:
@@ -48,6 +80,8 @@ def _loaded(*arguments: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    RUN = ("run", "--rm", "host", "--", "true")
-    modules_of(*RUN)  # makes the base, if there is none
-    print(*modules_of(*RUN), sep="\n")
+    modules_of("run", "--rm", "host", "--", "true")  # makes the base, if there is none
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        for kind, modules in modules_by_kind(place, make_busybox_rootfs(place / "rootfs")).items():
+            Path(sys.argv[1], Path(list_of(kind)).name).write_text("".join(f"{module}\n" for module in modules))

@@ -57,6 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _accept_odd_bytes()
         debug, words = _read_global_flags(words, debug)
+        if words[0] == "oci" and words[1:] not in ([], ["--help"], ["-h"]):
+            from jubako.cli import oci
+
+            return oci.run(words[1:], debug)
         name, words = _find(words)
         code = _dispatch(name, words)
         if sys.stdout is not None:

@@ -25,6 +25,7 @@ class Entry:
 
 
 _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This machine"
+_OCI = "OCI runtime, for engines"
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
@@ -55,6 +56,23 @@ COMMANDS: dict[str, Entry] = {
     "rmi": Entry("rmi", "remove images", _IMAGES),
     "image inspect": Entry("image_inspect", "show everything known of images", _IMAGES),
     "image prune": Entry("image_prune", "remove images without a name, and layers that nothing needs", _IMAGES),
+    "oci create": Entry("oci.create", "make a bundle's container, up to its program", _OCI),
+    "oci start": Entry("oci.start", "let a created container's program run", _OCI),
+    "oci run": Entry("oci.run", "create and start a container, wait for its end and delete it", _OCI),
+    "oci state": Entry("oci.state", "print the state of a container", _OCI),
+    "oci kill": Entry("oci.kill", "send a signal to a container", _OCI),
+    "oci delete": Entry("oci.delete", "remove what create made", _OCI),
+    "oci exec": Entry("oci.exec", "run one more program in a container", _OCI),
+    "oci ps": Entry("oci.ps", "list the processes of a container", _OCI),
+    "oci list": Entry("oci.list", "list containers", _OCI),
+    "oci pause": Entry("oci.pause", "stop every process of a container for a while", _OCI),
+    "oci resume": Entry("oci.resume", "let a paused container go on", _OCI),
+    "oci update": Entry("oci.update", "change the limits of a container", _OCI),
+    "oci events": Entry("oci.events", "print what a container uses, again and again", _OCI),
+    "oci checkpoint": Entry("oci.checkpoint", "write a running container to disk", _OCI),
+    "oci restore": Entry("oci.restore", "make a container from a checkpoint", _OCI),
+    "oci spec": Entry("oci.spec", "write a config.json to begin with", _OCI),
+    "oci features": Entry("oci.features", "print what this runtime can do", _OCI),
     "doctor": Entry("doctor", "find out what this machine can and cannot do for containers", _MACHINE),
     "info": Entry("info", "tell what was chosen on this machine, and why", _MACHINE),
     "system shutdown": Entry("system_shutdown", "end the process that keeps this user's base user namespace", _MACHINE),
@@ -80,6 +98,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "prune": "container prune",
     },
     "system": {"info": "info", "shutdown": "system shutdown"},
+    "oci": {entry.module[4:]: name for name, entry in COMMANDS.items() if entry.module.startswith("oci.")},
     "image": {
         "ls": "images",
         "list": "images",
@@ -98,6 +117,7 @@ NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
     "image": "images",
     "system": "this user's jubako as a whole",
+    "oci": "the OCI runtime, also installed as jubako-runtime: what podman, containerd, Docker and Slurm call",
 }
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (
@@ -140,7 +160,7 @@ def other_names(name: str) -> tuple[str, ...]:
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The visible commands by heading, as (name, summary)."""
-    for title in (_RUN, _CONTAINERS, _IMAGES, _MACHINE):
+    for title in (_RUN, _CONTAINERS, _IMAGES, _OCI, _MACHINE):
         entries = [
             (name, entry.summary) for name, entry in COMMANDS.items() if entry.group == title and not entry.hidden
         ]

@@ -22,7 +22,6 @@ from jubako.engine.parse.namespaces import (
 )
 from jubako.engine.parse.paths import parse_source
 from jubako.engine.parse.security import DEFAULT, UNCONFINED, SecurityChoice, parse_security
-from jubako.engine.parse.signals import parse_signal
 from jubako.engine.parse.sizes import is_digits, refuse
 from jubako.engine.process import build_process
 from jubako.errors import UsageError
@@ -31,6 +30,7 @@ from jubako.ids.modes import HOST as USER_HOST
 from jubako.ids.modes import PATH as USER_PATH
 from jubako.ids.modes import Userns, parse_userns
 from jubako.image.model import ImageConfig
+from jubako.runtime.signals import parse_signal
 from jubako.spec.defaults import HOST_NAME_MAX, PROPAGATIONS
 from jubako.spec.passwd import parse_id
 from jubako.spec.types import Linux, Namespace, Pairs, Root, Spec

@@ -20,7 +20,7 @@ from jubako.ids.base_ids import BaseIds
 from jubako.linux.clone import namespace_path, owner_namespace, parent_namespace
 from jubako.linux.pidfd import send_signal
 from jubako.paths import Paths, find_paths
-from jubako.plan.container import Extras
+from jubako.plan.extras import Extras
 from jubako.plan.host import RootSource
 from jubako.plan.joined import PARENT, plan_joined
 from jubako.plan.step import RUNTIME, Plan, Slots

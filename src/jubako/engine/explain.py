@@ -120,7 +120,9 @@ def look_for_base(paths: Paths) -> tuple[BaseIds, str, int]:
     """The ids of the base user namespace, whether it is there, and its pause process; it is not made."""
     if os.geteuid() == 0:
         ids = find_base()
-        if ids.writer == DIRECTLY and _is_whole():
+        from jubako.runtime.facts import is_whole
+
+        if ids.writer == DIRECTLY and is_whole():
             return ids, NONE, 0
     from jubako.runtime.base import find_running
 
@@ -380,8 +382,3 @@ def _taken(actor: str, why: str, *calls: str) -> Taken:
 
 def _numbered(letter: str, steps: tuple[Taken, ...]) -> tuple[Taken, ...]:
     return tuple(replace(step, label=f"{letter}{number}") for number, step in enumerate(steps, 1))
-
-
-def _is_whole() -> bool:
-    with open("/proc/self/uid_map", "rb", buffering=0) as file:
-        return file.read(64).split() == [b"0", b"0", b"4294967295"]

@@ -20,13 +20,14 @@ from jubako.errors import JubakoError, NotFoundError
 from jubako.ids.base_ids import BaseIds
 from jubako.ids.mapping import ContainerIds
 from jubako.linux import scm
+from jubako.linux.boot import boot_id
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths, make_directory
 from jubako.plan.step import Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
-from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
+from jubako.runtime.facts import is_whole
 from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send
 from jubako.runtime.monitor import CONTROL, Monitor, Watch
 from jubako.spec.types import Spec
@@ -75,12 +76,6 @@ def open_basis(paths: Paths) -> Basis:
 
     base = open_base(paths)
     return Basis(base.ids, base.fd, base.made)
-
-
-def is_whole() -> bool:
-    """Whether this process is in the host's own user namespace, where every id is itself."""
-    with open("/proc/self/uid_map", "rb", buffering=0) as file:
-        return file.read(64).split() == [b"0", b"0", b"4294967295"]
 
 
 def start_container(

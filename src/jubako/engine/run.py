@@ -13,10 +13,10 @@ from jubako.engine.launch import Basis, Start, open_basis, start_container
 from jubako.engine.options import RunOptions
 from jubako.engine.remove import remove_directories
 from jubako.errors import JubakoError
+from jubako.linux.boot import boot_id
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths, find_paths, make_run_directories
 from jubako.record import record
-from jubako.runtime.base import boot_id
 from jubako.runtime.caller import DETACHED
 
 TYPE_CHECKING = False

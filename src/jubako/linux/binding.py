@@ -54,6 +54,9 @@ _AS_FLAG = (
 )
 _OLD_KERNEL = (errno.ENOSYS, errno.EOPNOTSUPP)
 
+Changes = tuple[tuple[int, int, int, bool], ...]
+"""Calls of mount_setattr(2), each (set, clear, propagation, whether submounts too)."""
+
 
 def clone_tree(source: str, source_fd: int, *, recursive: bool) -> int:
     """A detached copy of the mount at `source` (or, with an empty `source`, of what `source_fd` names)."""
@@ -109,6 +112,47 @@ def attach(tree: int, target_fd: int, *, set_: int = 0, clear: int = 0, propagat
         _remount(path, set_, clear, propagation, recursive=True)
         return
     move_mount(tree, target_fd)
+
+
+def attach_changed(tree: int, target_fd: int, changes: Changes) -> None:
+    """Attach the detached copy `tree` with `changes` made in their order; without mount_setattr right after."""
+    try:
+        for set_, clear, propagation, recursive in changes:
+            mount_setattr(tree, set_=set_, clear=clear, propagation=propagation, recursive=recursive)
+    except OSError as failure:
+        if failure.errno not in _OLD_KERNEL:
+            raise
+        path = os.readlink(f"/proc/self/fd/{target_fd}")
+        move_mount(tree, target_fd)
+        _remount_changed(path, changes)
+        return
+    move_mount(tree, target_fd)
+
+
+def bind_changed(source: str, target_fd: int, *, recursive: bool, changes: Changes) -> int:
+    """Bind `source` onto `target_fd` with `changes` made in their order, and answer a descriptor of the new mount; -1
+    on a kernel without open_tree(2)."""
+    try:
+        tree = clone_tree(source, -1, recursive=recursive)
+    except OSError as failure:
+        if failure.errno not in _OLD_KERNEL:
+            raise
+        target = f"/proc/self/fd/{target_fd}"
+        path = os.readlink(target)
+        mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
+        _remount_changed(path, changes)
+        return -1
+    try:
+        attach_changed(tree, target_fd, changes)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def _remount_changed(path: str, changes: Changes) -> None:
+    for set_, clear, propagation, recursive in changes:
+        _remount(path, set_, clear, propagation, bool(recursive))
 
 
 def set_attributes(fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:

@@ -14,6 +14,7 @@ from jubako.linux.libc import SYS, check, error, libc
 
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -40,13 +41,15 @@ PROC_NAMES = {"mount": "mnt", "network": "net"}
 _SIGCHLD = 17
 _NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702
+_NS_GET_NSTYPE = 0xB703
 
 
 def clone(flags: int) -> tuple[int, int]:
     """Fork into the new namespaces of `flags`; (0, -1) in the child, (pid, pidfd) in the parent.
 
-    The pid is as seen from the caller's PID namespace. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for
-    that flag; where a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
+    The pid is as seen from the caller's PID namespace. With `CLONE_PARENT` the child is the caller's sibling, and only
+    the caller's parent can wait for it. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for that flag;
+    where a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
     """
     pidfd = ctypes.c_int(-1)
     pid = -1
@@ -69,8 +72,9 @@ def clone(flags: int) -> tuple[int, int]:
 
 def _clone3(flags: int, pidfd: ctypes.c_int) -> int:
     """clone3(2) with `flags`; -1 where the call is not to be had, `OSError` for every other failure."""
+    signal = 0 if flags & CLONE_PARENT else _SIGCHLD  # a sibling has its cloner's signal, and clone3 wants none said
     # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls
-    arguments = (ctypes.c_uint64 * 8)(flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0)
+    arguments = (ctypes.c_uint64 * 8)(flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, signal, 0, 0, 0)
     pid: int = libc.syscall(SYS["clone3"], ctypes.byref(arguments), ctypes.c_size_t(ctypes.sizeof(arguments)))
     if pid < 0 and ctypes.get_errno() != errno.ENOSYS:
         raise error(ctypes.get_errno(), "clone3", namespace_names(flags))
@@ -126,3 +130,10 @@ def namespace_path(pid: int | str, kind: str) -> str:
 def open_namespace(pid: int | str, kind: str) -> int:
     """A descriptor that keeps a namespace of the process `pid` alive and can be joined."""
     return os.open(namespace_path(pid, kind), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def namespace_type(fd: int) -> int:
+    """Which kind of namespace `fd` is, as its `CLONE_NEW…` flag (ioctl_ns(2), `NS_GET_NSTYPE`)."""
+    import fcntl
+
+    return fcntl.ioctl(fd, _NS_GET_NSTYPE)

@@ -21,11 +21,14 @@ libc.syscall.restype = ctypes.c_long
 _NUMBERS = {
     "x86_64": {
         "clone": 56, "pivot_root": 155, "capget": 125, "capset": 126, "add_key": 248, "keyctl": 250,
-        "unshare": 272, "setns": 308, "seccomp": 317, "execveat": 322,
+        "unshare": 272, "setns": 308, "seccomp": 317, "bpf": 321, "execveat": 322, "personality": 135,
+        "ioprio_set": 251, "ioprio_get": 252, "sched_setattr": 314, "sched_getattr": 315, "set_mempolicy": 238,
+        "get_mempolicy": 239,
     },
     "aarch64": {
         "clone": 220, "pivot_root": 41, "capget": 90, "capset": 91, "add_key": 217, "keyctl": 219,
-        "unshare": 97, "setns": 268, "seccomp": 277, "execveat": 281,
+        "unshare": 97, "setns": 268, "seccomp": 277, "bpf": 280, "execveat": 281, "personality": 92, "ioprio_set": 30,
+        "ioprio_get": 31, "sched_setattr": 274, "sched_getattr": 275, "set_mempolicy": 237, "get_mempolicy": 236,
     },
 }  # fmt: skip
 _COMMON = {

@@ -87,6 +87,38 @@ def _make_component(root_fd: int, parent_fd: int, parent: str, name: str, mode: 
     return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
 
 
+def open_plain_in(root_fd: int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
+    """Open `path` below the root `root_fd`, none of whose components may be a symbolic link (ELOOP)."""
+    global _missing
+    if not _missing:
+        try:
+            return openat2(root_fd, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+        except OSError as failure:
+            if failure.errno not in (errno.ENOSYS, errno.EAGAIN):
+                raise
+            _missing = failure.errno == errno.ENOSYS
+    return _walk(root_fd, path, flags, mode, links=MAX_LINKS)
+
+
+def make_plain_directory_in(root_fd: int, path: str, mode: int = 0o755) -> int:
+    """A descriptor (`O_PATH`) of the directory `path` below the root, made if missing; a link on the way is ELOOP."""
+    try:
+        return open_plain_in(root_fd, path, _DIRECTORY)
+    except FileNotFoundError:
+        parent, name = _split(path)
+    parent_fd = make_plain_directory_in(root_fd, parent, mode)
+    try:
+        try:
+            os.mkdir(name, mode, dir_fd=parent_fd)
+        except FileExistsError:  # made by another just now
+            pass
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    except NotADirectoryError as failure:
+        raise error(errno.ELOOP if _read_link(parent_fd, name) else errno.ENOTDIR, "openat2", path) from failure
+    finally:
+        os.close(parent_fd)
+
+
 def make_file_in(root_fd: int, path: str, mode: int = 0o644) -> int:
     """A descriptor (`O_PATH`) of the file `path` below the root, made empty, with its directories, if missing."""
     for _link in range(MAX_LINKS):
@@ -124,11 +156,13 @@ def _read_link(dir_fd: int, name: str) -> str | None:
         return None
 
 
-def _walk(root_fd: int, path: str, flags: int, mode: int) -> int:
-    """`open_in` without openat2: each component is opened without following, links are spliced in by hand."""
+def _walk(root_fd: int, path: str, flags: int, mode: int, links: int = 0) -> int:
+    """`open_in` without openat2: each component is opened without following, links are spliced in by hand.
+
+    `links` are those followed so far, `MAX_LINKS` when there may be none.
+    """
     todo = [part for part in reversed(path.split("/")) if part and part != "."]
     trail = [os.open(".", _DIRECTORY, dir_fd=root_fd)]
-    links = 0
     try:
         while todo:
             part = todo.pop()

@@ -70,6 +70,16 @@ def process_sets(bounding: tuple[str, ...], add: Iterable[str] = (), *, root: bo
     return Capabilities(bounding, extra, extra, extra, extra)
 
 
+def known_sets(sets: Capabilities, last_cap: int) -> tuple[Capabilities, tuple[str, ...]]:
+    """A document's `sets` without the names that this kernel does not have, and those: the specification wants a
+    warning, not an error."""
+    known = frozenset(NAMES[: last_cap + 1])
+    named = (sets.bounding, sets.effective, sets.inheritable, sets.permitted, sets.ambient)
+    kept = [tuple(name for name in dict.fromkeys(names) if name in known) for names in named]
+    unknown = dict.fromkeys(name for names in named for name in names if name not in known)
+    return Capabilities(*kept), tuple(unknown)
+
+
 def capability_name(text: str, option: str = "capability") -> str:
     """`text` as the kernel spells it: "net_raw" → "CAP_NET_RAW". Raises `UsageError`, with the nearest name as hint."""
     name = text.strip().upper()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jubako.plan.becoming import plan_program
+from jubako.plan.extras import Extras
 from jubako.plan.host import STANDARD_DEVICES, Host, RootSource
 from jubako.plan.mounts import is_bind, parse_options, plan_mount
 from jubako.plan.namespaces import (
@@ -12,38 +14,17 @@ from jubako.plan.namespaces import (
     plan_processes,
 )
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import identity, mounts, process, rootfs, terminal
-from jubako.plan.steps import program as program_steps
+from jubako.plan.steps import mounts, process, rootfs, terminal
 from jubako.plan.steps.namespaces import UnshareMounts
-from jubako.record import record
-from jubako.spec.types import Process, Spec
+from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["Extras", "plan_container"]
 
-@record
-class Extras:
-    """What a container of ours has and config.json has no word for.
-
-    `filter` is the compiled system call filter; `streams` names the slots that become standard input, output and error
-    (empty: they are inherited as they are); `cgroup` is the group's directory.
-    """
-
-    root: RootSource
-    filter: bytes = b""
-    filter_flags: int = 0
-    init: bool = False
-    streams: tuple[str, str, str] | tuple[()] = ()
-    groups: tuple[str, ...] = ()
-    cgroup: str = ""
-    supervised: bool = True
-    fuse: str = ""
-    preserve_fds: int = 0
-
-
-_LINKS = (
+LINKS = (
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
     ("/dev/stdout", "/proc/self/fd/1"),
@@ -121,7 +102,8 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Ite
     for position, mount in enumerate(spec.mounts):
         yield from plan_mount(mount, spaces, host, f"mount{position}" if position in copied else "")
         if mount.destination == "/dev" and mount.type == "tmpfs":
-            yield from _plan_devices(spec, host)
+            yield from plan_devices(spec, host)
+            yield mounts.MakeLinks(LINKS)
     for path in host.tree.hidden if extras.root.kind == "host" else ():
         yield mounts.MaskPath(path)
     for path in spec.linux.readonly_paths:
@@ -188,76 +170,9 @@ def _plan_root(spec: Spec, source: RootSource, host: Host, *, id_mapped: bool) -
         yield rootfs.PopulateHostRoot((), host.tree.links, host.tree.fresh, existing=True)
 
 
-def _plan_devices(spec: Spec, host: Host) -> Iterator[Step]:
+def plan_devices(spec: Spec, host: Host) -> Iterator[Step]:
+    """The devices that every program expects, and those of the document."""
     for path, major, minor in host.devices or STANDARD_DEVICES:
         yield mounts.BindDevice(path, path, "c", major, minor)
     for device in spec.linux.devices:
         yield mounts.BindDevice(device.path, device.path, device.type, device.major, device.minor)
-    yield mounts.MakeLinks(_LINKS)
-
-
-def plan_program(
-    program: Process,
-    host: Host,
-    extras: Extras,
-    *,
-    create_directory: bool,
-    read_only: bool = False,
-    joined: bool = False,
-    tied: bool = False,
-) -> Iterator[Step]:
-    """The first process becomes the program: the same for a new container and for one that is joined.
-
-    `tied` ends the program with its supervisor or with the process that sent it, where no PID namespace of the
-    container's own does so.
-    """
-    if program.terminal:
-        if joined:
-            yield terminal.OpenJoinedTerminal()
-            yield terminal.TakeTerminal()
-        yield terminal.UseTerminal()
-    elif extras.streams:
-        yield process.ConnectStreams(extras.streams)
-    yield process.NewSessionKeyring()
-    for limit in program.rlimits:
-        yield process.SetRlimit(limit.type, limit.soft, limit.hard)
-    user = program.user
-    named = user.username or (f"{user.uid}:{user.gid}" if user.uid or user.gid else "0")
-    yield identity.ResolveUser(named, (*extras.groups, *(str(gid) for gid in user.additional_gids)))
-    yield program_steps.CloseDescriptors(3 + extras.preserve_fds)
-    yield program_steps.EnterDirectory(program.cwd or "/", create_directory)
-    if read_only:
-        yield rootfs.MakeRootReadOnly()
-    yield terminal.OwnStreams()
-    if not joined:
-        yield process.HideProcess()
-    if tied:
-        from jubako.plan.steps.joining import DieWithParent
-    if extras.init:
-        from jubako.plan.steps.resident import BecomeInit
-
-        if tied:
-            yield DieWithParent()
-        yield BecomeInit()
-    sets = program.capabilities
-    late = bool(extras.filter) and not program.no_new_privileges
-    if sets is not None:
-        yield identity.LimitCapabilities(sets.bounding)
-    yield identity.SetUser(
-        keep_capabilities=sets is not None and (late or bool(sets.permitted)),
-        umask=0o022 if user.umask is None else user.umask,
-        change_groups=not host.setgroups_denied,
-    )
-    if sets is not None:
-        yield identity.SetCapabilities(sets, with_admin=late)
-    if program.no_new_privileges:
-        yield identity.SetNoNewPrivileges()
-    if tied:
-        yield DieWithParent()
-    yield program_steps.FilterAndExec(
-        program.args,
-        program.env,
-        extras.filter,
-        extras.filter_flags,
-        guard_interpreter=host.interpreter_writable,
-    )

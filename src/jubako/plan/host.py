@@ -26,7 +26,8 @@ class Host:
 
     stage: str
     foreign_proc: str = ""
-    """Another empty directory, for the /proc of a PID namespace that is joined."""
+    """Another empty directory, for the /proc of a PID namespace that is joined; empty where the container's own process
+    may mount it."""
     privileged: bool = False
     setgroups_denied: bool = False
     cgroup2: bool = True

@@ -6,7 +6,8 @@ enters, looks nothing up in the container's /proc, and becomes the program by a 
 
 from __future__ import annotations
 
-from jubako.plan.container import Extras, plan_program
+from jubako.plan.becoming import plan_program
+from jubako.plan.extras import Extras
 from jubako.plan.host import Host
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import joining, namespaces, process

@@ -196,7 +196,7 @@ def _of_host(source: str, mount: Mount, options: MountOptions) -> Step:
 
 
 def _proc(mount: Mount, options: MountOptions, spaces: NamespaceSet, host: Host) -> Iterator[Step]:
-    if spaces.is_own("pid"):
+    if spaces.is_own("pid") or ("pid" in spaces.joined and not host.foreign_proc):
         yield _new("proc", mount, options, "only the container's own processes")
     elif "pid" in spaces.joined:
         yield _of_host(host.foreign_proc, mount, options)

@@ -92,10 +92,18 @@ def plan_init(spec: Spec, spaces: NamespaceSet, host: Host, *, place_in_cgroup: 
         )
 
 
-def plan_identity(spec: Spec, spaces: NamespaceSet, host: Host, *, place_in_cgroup: bool) -> Iterator[Step]:
-    """What the first process does once its ids hold: root in its namespace, names, loopback."""
-    if spaces.nested:
-        yield ns.TakeRootIds(keep_groups=host.setgroups_denied)
+def plan_identity(
+    spec: Spec,
+    spaces: NamespaceSet,
+    host: Host,
+    *,
+    place_in_cgroup: bool,
+    take_root: bool = True,
+    keep_groups: bool = False,
+) -> Iterator[Step]:
+    """What the first process does once its ids hold: root in its namespace (if that has a root), names, loopback."""
+    if spaces.nested and take_root:
+        yield ns.TakeRootIds(keep_groups=host.setgroups_denied or keep_groups)
     if place_in_cgroup and spaces.is_own("cgroup"):
         yield ns.UnshareCgroup()
     if spaces.is_own("network"):

@@ -56,7 +56,7 @@ _FORMAT = 1  # of what is cached; raised when the same profile compiles to somet
 _DIRECT_NUMBERS = {(0x40000003, "socket"): 359}  # AUDIT_ARCH_I386
 _NOT_THERE = 10000  # libseccomp's numbers for calls of other architectures are -10001 and below
 
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": kernel.SECCOMP_FILTER_FLAG_TSYNC,
     "SECCOMP_FILTER_FLAG_LOG": kernel.SECCOMP_FILTER_FLAG_LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
@@ -122,9 +122,9 @@ def filter_flags(asked: Seccomp) -> int:
     """seccomp(2)'s flags for the names in a document."""
     flags = 0
     for name in asked.flags:
-        if name not in _FLAGS:
-            raise UsageError("use seccomp flag", name, reason=f"known are {', '.join(sorted(_FLAGS))}")
-        flags |= _FLAGS[name]
+        if name not in FLAGS:
+            raise UsageError("use seccomp flag", name, reason=f"known are {', '.join(sorted(FLAGS))}")
+        flags |= FLAGS[name]
     return flags
 
 

@@ -14,7 +14,7 @@ from jubako.errors import JubakoError, StepError
 from jubako.linux import scm
 from jubako.linux.pidfd import send_signal
 from jubako.plan.step import INIT, RUNTIME, Plan, Slots, Step
-from jubako.plan.steps.processes import Clone, stop_imports
+from jubako.plan.steps.processes import AwaitCaller, Clone, stop_imports
 from jubako.runtime.messages import Baton, Failed, Message, receive, send
 
 TYPE_CHECKING = False
@@ -44,6 +44,8 @@ class Applier:
         self.links: dict[str, scm.Socket] = {}
         self.parent: scm.Socket | None = None
         self.children: list[str] = []
+        self.upward: scm.Socket | None = None
+        """What a sibling that this process is to clone will be linked to its parent with."""
 
     def run(self, start: int = 0) -> None:
         """Do this process's steps from position `start` on. Raises `JubakoError`; then the children are gone."""
@@ -82,20 +84,22 @@ class Applier:
         return isinstance(before, Clone) and before.child == self.plan.steps[position].actor
 
     def _passed(self, position: int) -> tuple[str, ...]:
-        """The slots whose descriptors go with the baton at `position`: just produced, and needed by the next actor."""
+        """The slots whose descriptors go with the baton at `position`: what the giver produced in its turn, or got with
+        the baton that began it, and another actor will need."""
         steps = self.plan.steps
-        giver, taker = steps[position - 1].actor, steps[position].actor
-        needed: list[str] = []
-        for item in steps[position:]:
-            if item.actor != taker:
-                break
-            needed.extend(item.needs)
-        produced: list[str] = []
-        for item in reversed(steps[:position]):
-            if item.actor != giver:
-                break
-            produced.extend(item.produces)
-        return tuple(name for name in dict.fromkeys(needed) if name in produced and not name.endswith("_pid"))
+        carried: tuple[str, ...] = ()
+        begin = 0
+        for end in range(1, position + 1):
+            giver = steps[begin].actor
+            if steps[end].actor == giver:
+                continue
+            produced = dict.fromkeys(carried)
+            for item in steps[begin:end]:
+                produced.update(dict.fromkeys(item.produces))
+            needed = {name for item in steps[end:] if item.actor != giver for name in item.needs}
+            carried = tuple(name for name in produced if name in needed and not name.endswith("_pid"))
+            begin = end
+        return carried
 
     def _do(self, position: int, item: Step) -> None:
         try:
@@ -103,6 +107,8 @@ class Applier:
                 self._clone(position, item)
             else:
                 item.apply(self.slots)
+                if isinstance(item, AwaitCaller):
+                    self._answer_to(self.slots.values.pop("connection"))
         except OSError as failure:
             raise self._step_error(position, item, failure) from failure
         except StepError:
@@ -114,6 +120,9 @@ class Applier:
 
     def _clone(self, position: int, item: Clone) -> None:
         ours, theirs = scm.pair()
+        adopted = self._adopted(position, item)
+        if adopted:
+            self.links[adopted], self.upward = scm.pair()
         item.apply(self.slots)
         if self.slots["child"]:
             ours.close()
@@ -121,33 +130,55 @@ class Applier:
         theirs.close()
         self.links[item.child] = ours
         self.children.append(item.child)
+        if self.upward is not None:
+            self.upward.close()
+            self.upward = None
 
-    def _become(self, position: int, item: Clone, parent: scm.Socket) -> None:
+    def _adopted(self, position: int, item: Clone) -> str:
+        """The actor that the child of `item` will clone as its sibling: a child of this process then."""
+        for later in self.plan.steps[position + 1 :]:
+            if isinstance(later, Clone) and later.sibling and later.actor == item.child:
+                return later.child
+        return ""
+
+    def _become(self, position: int, item: Clone, cloner: scm.Socket) -> None:
         """Go on as the child that `item` made; never returns."""
         code = StepError.exit_code
+        for link in self.links.values():
+            link.close()
+        self.links = dict.fromkeys(self.roles, cloner)
+        self.parent = cloner
+        if item.sibling and self.upward is not None:
+            self.parent = self.links[RUNTIME] = self.upward
+            self.upward = None
         try:
-            for link in self.links.values():
-                link.close()
-            self.links = {item.actor: parent}
-            self.parent = parent
             self.children = []
             self.roles = (item.child,)
-            self.slots["channel"] = parent.fileno()
+            self.slots["channel"] = self.parent.fileno()
             if item.child == INIT:
                 stop_imports()
             try:
                 self.run(position)
+                code = 0
                 if self.afterlife is not None and item.child != INIT:
                     code = self.afterlife(self)
             except JubakoError as failure:
                 code = failure.exit_code
-                send(parent, Failed.of(failure))
+                send(self.parent, Failed.of(failure))
         except BrokenPipeError:
             pass
         except BaseException:  # a fault of ours: never let a half-made child run on into its parent's code
-            _report_fault(parent)
+            _report_fault(self.parent)
         finally:
             os._exit(code)
+
+    def _answer_to(self, connection: scm.Socket) -> None:
+        """From here on it is the process behind `connection` that hears of a failure, and of its absence."""
+        for link in set(self.links.values()):
+            link.close()
+        self.links = {RUNTIME: connection}
+        self.parent = connection
+        self.slots["channel"] = connection.fileno()
 
     def _await_baton(self, position: int) -> None:
         actor = self.plan.steps[position - 1].actor
@@ -175,19 +206,23 @@ class Applier:
 
     def end_children(self) -> None:
         """Kill and reap what this process has cloned."""
-        for child in self.children:
+        siblings = {item.child for item in self.plan.steps if isinstance(item, Clone) and item.sibling}
+        adopted = siblings.intersection(self.links).difference(self.children)
+        for child in (*self.children, *adopted):
             pidfd = self.slots.values.get(f"{child}_pidfd", -1)
             pid = self.slots.values.pop(f"{child}_child", 0)
-            if not pid:
-                continue
-            try:
-                send_signal(pidfd, SIGKILL)
-            except ProcessLookupError:
-                pass
-            os.waitpid(pid, 0)
+            if pidfd >= 0:
+                try:
+                    send_signal(pidfd, SIGKILL)
+                except ProcessLookupError:
+                    pass
+            if pid and child not in siblings:
+                os.waitpid(pid, 0)
             self.slots.close(f"{child}_pidfd")
             self.links.pop(child).close()
         self.children = []
+        if adopted:  # one that nobody has told this process of yet ends by itself: its link is closed
+            _reap_all()
 
     def _names(self) -> tuple[str, ...]:
         return tuple(type(item).__name__ for item in self.plan.steps)
@@ -203,6 +238,14 @@ class Applier:
             hint=item.hint(number),
             step=(position + 1, len(self.plan.steps), type(item).__name__),
         )
+
+
+def _reap_all() -> None:
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
 
 
 def _report_fault(parent: scm.Socket) -> None:

@@ -15,6 +15,7 @@ import os
 from jubako.errors import JubakoError
 from jubako.ids.base_ids import BaseIds, read_base
 from jubako.linux import clone, mount
+from jubako.linux.boot import boot_id
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import open_process, send_signal, start_time
 from jubako.linux.prctl import set_dumpable
@@ -126,12 +127,6 @@ def end_base(paths: Paths) -> bool:
     os.close(pidfd)
     os.unlink(paths.run + "/base")
     return True
-
-
-def boot_id() -> str:
-    """The kernel's name for this boot: pids and start times of another one mean nothing."""
-    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
-        return file.read(64).decode().strip()
 
 
 def _read_record(paths: Paths) -> tuple[int, int] | None:

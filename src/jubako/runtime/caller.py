@@ -215,27 +215,30 @@ class Caller:
         return {number: _signal.signal(number, _note) for number in wanted}
 
     def _enter_raw_mode(self) -> Any:
-        if not self.relay.terminal or not os.isatty(0):
-            return None
-        import termios
-
-        saved = termios.tcgetattr(0)
-        raw = termios.tcgetattr(0)
-        raw[0] &= ~(
-            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR
-            | termios.ICRNL | termios.IXON
-        )  # fmt: skip
-        raw[1] &= ~termios.OPOST
-        raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-        raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-        termios.tcsetattr(0, termios.TCSADRAIN, raw)
-        return saved
+        return enter_raw_mode(0) if self.relay.terminal and os.isatty(0) else None
 
     def _leave_raw_mode(self, saved: Any) -> None:
         if saved is not None:
             import termios
 
             termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+def enter_raw_mode(fd: int) -> Any:
+    """Have the terminal `fd` pass on every key as it is (termios(3)); the settings that it had, to set them again."""
+    import termios
+
+    saved = termios.tcgetattr(fd)
+    raw = termios.tcgetattr(fd)
+    raw[0] &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR
+        | termios.ICRNL | termios.IXON
+    )  # fmt: skip
+    raw[1] &= ~termios.OPOST
+    raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    termios.tcsetattr(fd, termios.TCSADRAIN, raw)
+    return saved
 
 
 def parse_detach_keys(text: str) -> bytes:

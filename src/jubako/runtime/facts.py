@@ -9,6 +9,7 @@ from jubako.ids.base_ids import BaseIds
 from jubako.linux import caps
 from jubako.paths import Paths
 from jubako.plan.host import STANDARD_DEVICES, Host, HostTree
+from jubako.record import replace
 
 # What programs write to, as in a freshly installed system; everything else of the host is read-only or not there.
 _FRESH = (
@@ -22,19 +23,27 @@ _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32", "l
 
 def gather_host(paths: Paths, ids: BaseIds, *, host_image: bool) -> Host:
     """The facts, as of now; the host's tree only where the container's root is the host itself."""
-    privileged = os.geteuid() == 0 and ids.writer != "single" and _is_whole()
+    facts = gather_facts(paths.stage, paths.foreign_proc, setgroups_denied=ids.setgroups_deny)
+    return replace(
+        facts,
+        privileged=facts.privileged and ids.writer != "single",
+        tree=read_host_tree() if host_image else HostTree(),
+        base_uid_map=ids.uids.text(),
+        base_gid_map=ids.gids.text(),
+    )
+
+
+def gather_facts(stage: str, foreign_proc: str, *, setgroups_denied: bool) -> Host:
+    """What holds for every container of this process: no ids, no tree."""
     return Host(
-        stage=paths.stage,
-        foreign_proc=paths.foreign_proc,
-        privileged=privileged,
-        setgroups_denied=ids.setgroups_deny,
+        stage=stage,
+        foreign_proc=foreign_proc,
+        privileged=os.geteuid() == 0 and is_whole(),
+        setgroups_denied=setgroups_denied,
         cgroup2=_has_cgroup2(),
         last_cap=caps.last_cap(),
         devices=tuple(device for device in STANDARD_DEVICES if _is_device(*device)),
-        tree=read_host_tree() if host_image else HostTree(),
         interpreter_writable=is_interpreter_writable(),
-        base_uid_map=ids.uids.text(),
-        base_gid_map=ids.gids.text(),
     )
 
 
@@ -82,6 +91,7 @@ def _has_cgroup2() -> bool:
         return b"\tcgroup2\n" in file.read(1 << 14)
 
 
-def _is_whole() -> bool:
+def is_whole() -> bool:
+    """Whether this process is in the host's own user namespace, where every id is itself."""
     with open("/proc/self/uid_map", "rb", buffering=0) as file:
         return file.read(64).split() == [b"0", b"0", b"4294967295"]

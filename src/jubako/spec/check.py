@@ -1,4 +1,4 @@
-"""What a document must hold beyond the shape of its values: OCI runtime-spec 1.2's MUSTs that need no host to decide.
+"""What a document must hold beyond the shape of its values: OCI runtime-spec 1.3's MUSTs that need no host to decide.
 
 Only what is wrong on every machine is refused here. What this machine cannot do (an unknown capability, a device that
 is not there) is the planner's to say.
@@ -6,15 +6,16 @@ is not there) is the planner's to say.
 
 from __future__ import annotations
 
+from jubako.spec import check_attributes as attributes
 from jubako.spec.defaults import HOST_NAME_MAX, NAMESPACE_TYPES, PROPAGATIONS
-from jubako.spec.shape import Wrong
+from jubako.spec.shape import Wrong, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
-    from jubako.spec.types import Linux, Process, Seccomp, Spec
+    from jubako.spec.types import Linux, Mount, Process, Seccomp, Spec
 
     T = TypeVar("T")
 
@@ -57,6 +58,21 @@ SECCOMP_OPERATORS = (
     "SCMP_CMP_MASKED_EQ",
 )
 
+SECCOMP_FLAGS = (
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+)
+SECCOMP_ARCHITECTURES = tuple(
+    "SCMP_ARCH_" + name
+    for name in (
+        *("X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32"),
+        *("PPC", "PPC64", "PPC64LE", "S390", "S390X", "PARISC", "PARISC64", "RISCV64", "LOONGARCH64", "M68K"),
+        *("SH", "SHEB"),
+    )
+)
+
 
 def check(spec: Spec) -> None:
     """Raise `Wrong` at the first thing in `spec` that no machine could keep."""
@@ -68,11 +84,14 @@ def check(spec: Spec) -> None:
     for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
         if len(value.encode(errors="surrogateescape")) > HOST_NAME_MAX:
             raise Wrong(f"must not be longer than {HOST_NAME_MAX} bytes", name)
+    nested = any(namespace.type == "user" for namespace in spec.linux.namespaces)
     for position, mount in enumerate(spec.mounts):
-        if not mount.destination:
-            raise Wrong("must not be empty", f"mounts[{position}].destination")
-        if bool(mount.uid_mappings) != bool(mount.gid_mappings):
-            raise Wrong("must have both uidMappings and gidMappings, or neither", f"mounts[{position}]")
+        try:
+            _check_mount(mount, nested)
+        except Wrong as wrong:
+            raise wrong.below(f"mounts[{position}]") from None
+    if any(not name for name, _value in spec.annotations):
+        raise Wrong("must not have an empty name in it", "annotations")
     _check_hooks(spec)
     _within("linux", _check_linux, spec.linux)
 
@@ -85,19 +104,37 @@ def check_process(process: Process) -> None:
         raise Wrong("must name a program", "args")
     for position, entry in enumerate(process.env):
         if entry.find("=") < 1:
-            raise Wrong(f"must be of the form NAME=VALUE, not {entry!r}", f"env[{position}]")
+            raise Wrong(f"must be of the form NAME=VALUE, not {quoted(entry)}", f"env[{position}]")
     _refuse_twice("rlimits", (limit.type for limit in process.rlimits))
     for position, limit in enumerate(process.rlimits):
         if limit.type not in RLIMIT_TYPES:
-            raise Wrong(f"{limit.type!r} is not a resource limit of Linux", f"rlimits[{position}].type")
+            raise Wrong(f"{quoted(limit.type)} is not a resource limit of Linux", f"rlimits[{position}].type")
         if limit.soft > limit.hard:
             raise Wrong(f"the soft limit {limit.soft} is above the hard limit {limit.hard}", f"rlimits[{position}]")
+    for name, checker, value in (
+        ("scheduler", attributes.check_scheduler, process.scheduler),
+        ("ioPriority", attributes.check_io_priority, process.io_priority),
+        ("execCPUAffinity", attributes.check_affinity, process.exec_cpu_affinity),
+    ):
+        if value is not None:
+            _within(name, checker, value)  # type: ignore[arg-type]
+
+
+def _check_mount(mount: Mount, nested: bool) -> None:
+    if not mount.destination:
+        raise Wrong("must not be empty", ".destination")
+    if bool(mount.uid_mappings) != bool(mount.gid_mappings):
+        raise Wrong("must have both uidMappings and gidMappings, or neither")
+    for name, mappings in ((".uidMappings", mount.uid_mappings), (".gidMappings", mount.gid_mappings)):
+        _within_path(name, attributes.check_id_map, mappings)
+    if not mount.uid_mappings and not nested and ("idmap" in mount.options or "ridmap" in mount.options):
+        raise Wrong("idmap wants uidMappings and gidMappings, or a user namespace of the container's own", ".options")
 
 
 def _check_version(version: str) -> None:
     major, dot, rest = version.partition(".")
     if major != "1" or not dot or not rest[:1].isdigit():
-        raise Wrong(f"version {version!r} is not supported, only 1.x is", "ociVersion")
+        raise Wrong(f"version {quoted(version)} is not supported, only 1.x is", "ociVersion")
 
 
 def _check_hooks(spec: Spec) -> None:
@@ -114,7 +151,7 @@ def _check_linux(linux: Linux) -> None:
     for position, namespace in enumerate(linux.namespaces):
         if namespace.type not in NAMESPACE_TYPES:
             known = ", ".join(NAMESPACE_TYPES)
-            raise Wrong(f"{namespace.type!r} is not one of {known}", f"namespaces[{position}].type")
+            raise Wrong(f"{quoted(namespace.type)} is not one of {known}", f"namespaces[{position}].type")
         if namespace.path and not namespace.path.startswith("/"):
             raise Wrong("must be an absolute path", f"namespaces[{position}].path")
     for name, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
@@ -125,43 +162,68 @@ def _check_linux(linux: Linux) -> None:
         if not device.path.startswith("/"):
             raise Wrong("must be an absolute path", f"devices[{position}].path")
         if device.type not in ("c", "b", "u", "p"):
-            raise Wrong(f"must be c, b, u or p, not {device.type!r}", f"devices[{position}].type")
+            raise Wrong(f"must be c, b, u or p, not {quoted(device.type)}", f"devices[{position}].type")
+        for name, most in (("major", 0xFFF), ("minor", 0xFFFFF)):  # dev_t of the kernel
+            if not 0 <= getattr(device, name) <= most:
+                raise Wrong(f"must lie between 0 and {most}", f"devices[{position}].{name}")
     for offset in linux.time_offsets:
         if offset.clock not in ("monotonic", "boottime"):
             raise Wrong("only the clocks monotonic and boottime can be moved", f"timeOffsets.{offset.clock}")
     if linux.rootfs_propagation and linux.rootfs_propagation not in PROPAGATIONS:
         raise Wrong(f"must be one of {', '.join(PROPAGATIONS)}", "rootfsPropagation")
-    if linux.personality is not None and linux.personality.domain not in ("LINUX", "LINUX32"):
-        raise Wrong("must be LINUX or LINUX32", "personality.domain")
-    if linux.seccomp is not None:
-        _within("seccomp", check_seccomp, linux.seccomp)
+    _within_path("uidMappings", attributes.check_id_map, linux.uid_mappings)
+    _within_path("gidMappings", attributes.check_id_map, linux.gid_mappings)
+    _within_path("netDevices", attributes.check_net_devices, linux.net_devices)
+    if linux.net_devices and not any(namespace.type == "network" for namespace in linux.namespaces):
+        raise Wrong("wants a network namespace to move the devices into", "netDevices")
+    for name, checker, value in (
+        ("personality", attributes.check_personality, linux.personality),
+        ("memoryPolicy", attributes.check_memory_policy, linux.memory_policy),
+        ("intelRdt", attributes.check_intel_rdt, linux.intel_rdt),
+        ("seccomp", check_seccomp, linux.seccomp),
+    ):
+        if value is not None:
+            _within(name, checker, value)  # type: ignore[arg-type]
 
 
 def check_seccomp(seccomp: Seccomp) -> None:
     """Raise `Wrong` when the filter uses an action or a comparison that does not exist."""
     if seccomp.default_action not in SECCOMP_ACTIONS:
-        raise Wrong(f"{seccomp.default_action!r} is not an action of seccomp", "defaultAction")
+        raise Wrong(f"{quoted(seccomp.default_action)} is not an action of seccomp", "defaultAction")
+    for name, values, known in (
+        ("flags", seccomp.flags, SECCOMP_FLAGS),
+        ("architectures", seccomp.architectures, SECCOMP_ARCHITECTURES),
+    ):
+        for position, value in enumerate(values):
+            if value not in known:
+                raise Wrong(f"{quoted(value)} is not one of {', '.join(known)}", f"{name}[{position}]")
+    if seccomp.listener_metadata and not seccomp.listener_path:
+        raise Wrong("must not be set without listenerPath", "listenerMetadata")
     for position, rule in enumerate(seccomp.syscalls):
         if not rule.names:
             raise Wrong("must name a system call", f"syscalls[{position}].names")
         if rule.action not in SECCOMP_ACTIONS:
-            raise Wrong(f"{rule.action!r} is not an action of seccomp", f"syscalls[{position}].action")
+            raise Wrong(f"{quoted(rule.action)} is not an action of seccomp", f"syscalls[{position}].action")
         for number, argument in enumerate(rule.args):
             if argument.op not in SECCOMP_OPERATORS:
                 path = f"syscalls[{position}].args[{number}].op"
-                raise Wrong(f"{argument.op!r} is not a comparison of seccomp", path)
+                raise Wrong(f"{quoted(argument.op)} is not a comparison of seccomp", path)
 
 
 def _within(name: str, checker: Callable[[T], None], value: T) -> None:
+    _within_path(f"{name}.", checker, value)
+
+
+def _within_path(path: str, checker: Callable[[T], None], value: T) -> None:
     try:
         checker(value)
     except Wrong as wrong:
-        raise wrong.below(f"{name}.") from None
+        raise wrong.below(path) from None
 
 
 def _refuse_twice(path: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for position, name in enumerate(names):
         if name in seen:
-            raise Wrong(f"{name} stands twice", f"{path}[{position}].type")
+            raise Wrong(f"{quoted(name)[1:-1]} stands twice", f"{path}[{position}].type")
         seen.add(name)

@@ -1,6 +1,6 @@
 """The table of config.json: which property stands in which field of which record, and what it may hold.
 
-OCI runtime-spec 1.2, config.md and config-linux.md, in their order; the widths of numbers are those of the
+OCI runtime-spec 1.3, config.md and config-linux.md, in their order; the widths of numbers are those of the
 specification's Go types (`specs-go/config.go`). `load` and `dump` walk these tables.
 """
 
@@ -26,13 +26,16 @@ from jubako.spec.shape import (
     ObjectOf,
 )
 
+ID = Integer(0, UINT32.most - 1)  # the last number means "no change" to setresuid(2) and chown(2)
+
 ID_MAPPINGS = ListOf(
     ObjectOf(
         t.IdMapping,
         ("container_id", "containerID", UINT32, REQUIRED),
         ("host_id", "hostID", UINT32, REQUIRED),
         ("size", "size", UINT32, REQUIRED),
-    )
+    ),
+    340,  # UID_GID_MAP_MAX_EXTENTS, user_namespaces(7)
 )
 
 # --- config.md: process
@@ -40,10 +43,10 @@ ID_MAPPINGS = ListOf(
 USER = ObjectOf(
     t.User,
     # A user without ids is root's in Go programs, which leave zeroes out.
-    ("uid", "uid", UINT32, ALWAYS),
-    ("gid", "gid", UINT32, ALWAYS),
+    ("uid", "uid", ID, ALWAYS),
+    ("gid", "gid", ID, ALWAYS),
     ("umask", "umask", Integer(0, 0o7777)),
-    ("additional_gids", "additionalGids", ListOf(UINT32)),
+    ("additional_gids", "additionalGids", ListOf(ID)),
     ("username", "username", TEXT),
 )
 
@@ -323,8 +326,8 @@ LINUX = ObjectOf(
                 ("major", "major", INT64, ALWAYS),
                 ("minor", "minor", INT64, ALWAYS),
                 ("file_mode", "fileMode", UINT32),
-                ("uid", "uid", UINT32),
-                ("gid", "gid", UINT32),
+                ("uid", "uid", ID),
+                ("gid", "gid", ID),
             )
         ),
     ),
@@ -336,8 +339,10 @@ LINUX = ObjectOf(
         ObjectOf(
             t.IntelRdt,
             ("clos_id", "closID", TEXT),
+            ("schemata", "schemata", TEXTS),
             ("l3_cache_schema", "l3CacheSchema", TEXT),
             ("mem_bw_schema", "memBwSchema", TEXT),
+            ("enable_monitoring", "enableMonitoring", FLAG),
             ("enable_cmt", "enableCMT", FLAG),
             ("enable_mbm", "enableMBM", FLAG),
         ),
@@ -353,6 +358,12 @@ LINUX = ObjectOf(
         "personality",
         ObjectOf(t.Personality, ("domain", "domain", TEXT, REQUIRED), ("flags", "flags", TEXTS)),
     ),
+    (
+        "memory_policy",
+        "memoryPolicy",
+        ObjectOf(t.MemoryPolicy, ("mode", "mode", TEXT, REQUIRED), ("nodes", "nodes", TEXT), ("flags", "flags", TEXTS)),
+    ),
+    ("net_devices", "netDevices", NamedObjects("device", ObjectOf(t.NetDevice, ("name", "name", TEXT)))),
 )
 
 SPEC = ObjectOf(

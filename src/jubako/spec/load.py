@@ -2,7 +2,7 @@
 
 What is wrong is told once, with its JSON path: "read config.json: process.args[0]: must be a string". A document of any
 1.x version is taken, since refusing newer minor versions breaks every engine that writes one; properties that are not
-known are ignored (OCI runtime-spec 1.2, config.md, "Extensibility").
+known are ignored (OCI runtime-spec 1.3, config.md, "Extensibility").
 """
 
 from __future__ import annotations

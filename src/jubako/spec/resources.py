@@ -1,4 +1,4 @@
-"""What a container's cgroup is asked to limit: OCI runtime-spec 1.2, config-linux, section "Control groups".
+"""What a container's cgroup is asked to limit: OCI runtime-spec 1.3, config-linux, section "Control groups".
 
 `None` says "not asked for"; a number, zero and -1 included, was written in the document. Byte counts are bytes, CPU
 quota, period and burst microseconds.

@@ -18,6 +18,10 @@ U32 = 0xFFFFFFFF
 U64 = 0xFFFFFFFFFFFFFFFF
 I64 = 0x7FFFFFFFFFFFFFFF
 
+MOST = 65536
+"""Entries of a list or an object: no container needs more, and whoever sends millions gets an answer at once."""
+_LONGEST = 100
+
 
 class Wrong(ValueError):
     """A value that does not fit, with the path to it ("process.args[0]")."""
@@ -56,6 +60,11 @@ class Text(Codec):
             raise Wrong(f"must be a string, not {kind_of(value)}")
         if "\0" in value:
             raise Wrong("must not contain a NUL character")
+        if not value.isascii():
+            try:
+                value.encode("utf-8", "surrogateescape")  # as every path and argument is handed to the kernel
+            except UnicodeEncodeError:
+                raise Wrong("must not contain a lone surrogate") from None
         return value
 
 
@@ -79,19 +88,21 @@ class Integer(Codec):
         if not isinstance(value, int) or isinstance(value, bool):
             raise Wrong(f"must be a whole number, not {kind_of(value)}")
         if not self.least <= value <= self.most:
-            raise Wrong(f"must lie between {self.least} and {self.most}, not {value}")
+            raise Wrong(f"must lie between {self.least} and {self.most}, not {_short(str(value))}")
         return value
 
 
 class ListOf(Codec):
-    """An array of one kind of value, kept as a tuple."""
+    """An array of one kind of value, kept as a tuple; more than `most` of them are refused without looking at one."""
 
-    def __init__(self, item: Codec) -> None:
+    def __init__(self, item: Codec, most: int = MOST) -> None:
         self.item = item
+        self.most = most
 
     def read(self, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
             raise Wrong(f"must be an array, not {kind_of(value)}")
+        _count(value, self.most)
         result = []
         read = self.item.read
         for position, one in enumerate(value):
@@ -114,12 +125,13 @@ class PairsOf(Codec):
     def read(self, value: Any) -> tuple[tuple[str, Any], ...]:
         if not isinstance(value, dict):
             raise Wrong(f"must be an object, not {kind_of(value)}")
+        _count(value, MOST)
         result = []
         for name, one in value.items():
             try:
                 result.append((TEXT.read(name), self.item.read(one)))
             except Wrong as wrong:
-                raise wrong.below(f".{name}") from None
+                raise wrong.below(f".{_printable(name)}") from None
         return tuple(result)
 
     def write(self, value: Any) -> dict[str, Any]:
@@ -178,12 +190,13 @@ class NamedObjects(Codec):
     def read(self, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, dict):
             raise Wrong(f"must be an object, not {kind_of(value)}")
+        _count(value, MOST)
         result = []
         for name, one in value.items():
             try:
                 result.append(self.item.kind(**{self.attribute: TEXT.read(name)}, **self.item.read_fields(one)))
             except Wrong as wrong:
-                raise wrong.below(f".{name}") from None
+                raise wrong.below(f".{_printable(name)}") from None
         return tuple(result)
 
     def write(self, value: Any) -> dict[str, Any]:
@@ -197,10 +210,29 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return f"the number {value}"
+        return f"the number {_short(str(value))}"
     if isinstance(value, str):
         return "a string"
     return "an array" if isinstance(value, list | tuple) else "an object"
+
+
+def quoted(text: str) -> str:
+    """`text` for a message: in quotes, on one line, and not longer than a reader takes."""
+    return repr(_short(text))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _printable(name: str) -> str:
+    """A free name as a part of a path in a message."""
+    return name if name.isprintable() and len(name) <= _LONGEST else quoted(name)
+
+
+def _count(values: Any, most: int) -> None:
+    if len(values) > most:
+        raise Wrong(f"has {len(values)} entries, {most} are the most")
 
 
 TEXT = Text()

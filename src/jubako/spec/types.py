@@ -1,4 +1,4 @@
-"""The container's document as frozen records: OCI runtime-spec 1.2, config.json for Linux.
+"""The container's document as frozen records: OCI runtime-spec 1.3, config.json for Linux.
 
 Names are the specification's, in snake_case. Three rules hold throughout. Lists are tuples, and JSON objects with free
 names are tuples of pairs, so every record is hashable. A part that the document leaves out is the record's default, and
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Pairs = tuple[tuple[str, str], ...]
 
-OCI_VERSION = "1.2.0"
+OCI_VERSION = "1.3.0"
 RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
 
 
@@ -179,7 +179,7 @@ class Namespace:
 
 @record
 class Device:
-    """A device node to have: `type` is c, b, u or p; `file_mode` holds permission bits only."""
+    """A device node to have: `type` is c, b, u or p. Of `file_mode` only the permission bits count: some write all."""
 
     path: str
     type: str
@@ -209,13 +209,33 @@ class Personality:
 
 @record
 class IntelRdt:
-    """Intel's cache and memory bandwidth allocation (resctrl)."""
+    """Cache and memory bandwidth allocation (resctrl). `schemata` are whole lines of the file of that name and come
+    after the two older schemas; `enable_cmt` and `enable_mbm`, of versions before 1.3, mean `enable_monitoring`."""
 
     clos_id: str = ""
+    schemata: tuple[str, ...] = ()
     l3_cache_schema: str = ""
     mem_bw_schema: str = ""
+    enable_monitoring: bool = False
     enable_cmt: bool = False
     enable_mbm: bool = False
+
+
+@record
+class MemoryPolicy:
+    """set_mempolicy(2): `mode` and `flags` are the kernel's names ("MPOL_BIND"), `nodes` is a list ("0-3,7")."""
+
+    mode: str
+    nodes: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@record
+class NetDevice:
+    """A network device of the host's that moves into the container, there named `name` (empty: as before)."""
+
+    device: str
+    name: str = ""
 
 
 @record
@@ -270,6 +290,8 @@ class Linux:
     sysctl: Pairs = ()
     time_offsets: tuple[TimeOffset, ...] = ()
     personality: Personality | None = None
+    memory_policy: MemoryPolicy | None = None
+    net_devices: tuple[NetDevice, ...] = ()
 
 
 @record

@@ -14,11 +14,11 @@ from jubako.engine.parse.env import parse_assignments, parse_env, parse_labels
 from jubako.engine.parse.mounts import parse_device, parse_mount, parse_tmpfs, parse_volume
 from jubako.engine.parse.namespaces import parse_namespace, parse_ns, parse_time_offsets
 from jubako.engine.parse.security import parse_security
-from jubako.engine.parse.signals import parse_signal
 from jubako.engine.parse.sizes import parse_bool, parse_octal, parse_size
 from jubako.engine.parse.ulimit import parse_ulimits
 from jubako.engine.process import parse_entrypoint
 from jubako.errors import JubakoError
+from jubako.runtime.signals import parse_signal
 from jubako.spec.passwd import lookup_groups, lookup_user
 
 PARSERS: dict[str, Callable[[str], Any]] = {

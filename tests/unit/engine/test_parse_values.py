@@ -12,10 +12,10 @@ import pytest
 from jubako.engine.parse.env import parse_assignments, parse_env, parse_labels, read_env_file, read_label_file
 from jubako.engine.parse.namespaces import Choice, choose_namespaces, parse_namespace, parse_ns, parse_time_offsets
 from jubako.engine.parse.security import SecurityChoice, is_unmasked, parse_security
-from jubako.engine.parse.signals import parse_signal
 from jubako.engine.parse.sizes import parse_bool, parse_octal, parse_size
 from jubako.engine.parse.ulimit import parse_ulimits
 from jubako.errors import UsageError
+from jubako.runtime.signals import parse_signal
 from jubako.spec.types import RLIM_INFINITY, Rlimit, TimeOffset
 
 CALLER = {"HOME": "/home/me", "LC_ALL": "C", "LC_TIME": "de", "EMPTY": ""}

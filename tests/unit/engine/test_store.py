@@ -34,10 +34,10 @@ from jubako.engine.store import (
     write_state,
 )
 from jubako.errors import JubakoError, NotFoundError, UsageError
+from jubako.linux.boot import boot_id
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths
 from jubako.record import replace
-from jubako.runtime.base import boot_id
 
 
 @pytest.fixture

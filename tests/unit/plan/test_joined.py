@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jubako.plan.container import Extras
+from jubako.plan.extras import Extras
 from jubako.plan.host import RootSource
 from jubako.plan.joined import PARENT, plan_joined
 from jubako.plan.step import Plan

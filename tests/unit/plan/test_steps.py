@@ -59,6 +59,8 @@ _SAMPLES: dict[str, Any] = {
     "tuple[tuple[str, str], ...]": (("/a", "b"),),
     "tuple[tuple[str, int], ...]": (("/a", 0o755),),
     "tuple[tuple[str, int, int], ...]": (("boottime", 1, 2),),
+    "tuple[int, ...]": (0, 1),
+    "Changes": ((1, 2, 1 << 18, True),),
 }
 
 

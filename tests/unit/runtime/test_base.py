@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from jubako.errors import JubakoError
+from jubako.linux.boot import boot_id
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths
 from jubako.runtime import base
-from jubako.runtime.base import boot_id, end_base, find_running, in_base
+from jubako.runtime.base import end_base, find_running, in_base
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ WRONG = [
     (process(cwd=None), "process.cwd: is required"),
     (process(env=["PATH=/bin", "X"]), "process.env[1]: must be of the form NAME=VALUE, not 'X'"),
     (process(env=["=x"]), "process.env[0]: must be of the form NAME=VALUE, not '=x'"),
-    (process(user={"uid": -1}), "process.user.uid: must lie between 0 and 4294967295, not -1"),
+    (process(user={"uid": -1}), "process.user.uid: must lie between 0 and 4294967294, not -1"),
     (process(user={"uid": 1.5}), "process.user.uid: must be a whole number, not the number 1.5"),
     (process(user={"uid": True}), "process.user.uid: must be a whole number, not true"),
     (process(oomScoreAdj=1001), "process.oomScoreAdj: must lie between -1000 and 1000, not 1001"),

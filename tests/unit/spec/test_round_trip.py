@@ -12,7 +12,7 @@ from jubako import jsontext
 from jubako.spec import document
 from jubako.spec.shape import Codec, Flag, Integer, ListOf, NamedObjects, ObjectOf, PairsOf, Text
 
-TEXT = st.text(st.characters(exclude_characters="\0"), max_size=5)
+TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=5)
 
 
 def values(codec: Codec, depth: int = 0) -> st.SearchStrategy[Any]:

@@ -21,8 +21,8 @@ COMMAND = Command(
 
 def run(values: Values) -> int:
     from jubako.engine.ending import signal_container
-    from jubako.engine.parse.signals import parse_signal
     from jubako.paths import find_paths
+    from jubako.runtime.signals import parse_signal
 
     number = parse_signal(values.signal or "KILL")
 

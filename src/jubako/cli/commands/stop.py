@@ -35,8 +35,8 @@ COMMAND = Command(
 
 def run(values: Values) -> int:
     from jubako.engine.ending import stop_container
-    from jubako.engine.parse.signals import parse_signal
     from jubako.paths import find_paths
+    from jubako.runtime.signals import parse_signal
 
     signal = parse_signal(values.signal) if values.signal else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from jubako.linux import clone
+from jubako.linux import clone, scm
 from jubako.linux.pidfd import host_pid
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
 
@@ -20,6 +20,11 @@ class Clone(Step):
 
     flags: int
     child = ""
+
+    @property
+    def sibling(self) -> bool:
+        """Whether the child is a child of the cloner's parent, to be waited for there."""
+        return bool(self.flags & clone.CLONE_PARENT)
 
     def apply(self, slots: Slots) -> None:
         pid, pidfd = clone.clone(self.flags)
@@ -61,7 +66,7 @@ class CloneInit(Clone):
     flags: int
 
     child = INIT
-    produces = ("init_pid",)
+    produces = ("init_pid", "init_pidfd")
 
     def purpose(self) -> str:
         owner = "; the user namespace owns the others" if self.flags & clone.CLONE_NEWUSER else ""
@@ -79,3 +84,21 @@ class CloneInit(Clone):
         if errno == 1:
             return "user namespaces may be switched off here: jubako doctor says how to allow them"
         return ""
+
+
+@step(actor=INIT)
+class AwaitCaller(Step):
+    """The container is made: wait, without a look at anything, until somebody connects and wants its program to run."""
+
+    needs = ("listener",)
+
+    def apply(self, slots: Slots) -> None:
+        listener = slots.values.pop("listener")
+        slots["connection"] = scm.accept(listener)
+        listener.close()
+
+    def call(self) -> str:
+        return "accept4(start socket, SOCK_CLOEXEC)"
+
+    def operation(self) -> str:
+        return "wait for the start"

@@ -19,9 +19,13 @@ class CloseDescriptors(Step):
     """Whatever else is open is closed before the working directory is entered: none of the host's may be reached."""
 
     keep: int = 3
+    also: tuple[str, ...] = ()
+    """Slots whose descriptors stay; they close on exec."""
 
     def apply(self, slots: Slots) -> None:
-        close_all_but((*range(self.keep), slots["channel"]))
+        others = [slots[name] for name in self.also]
+        numbers = [each if isinstance(each, int) else each.fileno() for each in others]
+        close_all_but((*range(self.keep), *numbers, slots["channel"]))
 
     def call(self) -> str:
         return f"close_range({self.keep}, ~0U, 0)"
@@ -47,8 +51,8 @@ class EnterDirectory(Step):
             if not self.create:
                 raise
             os.makedirs(self.path, 0o755, exist_ok=True)
-            user = slots["user"]
-            if user.uid:
+            user = slots.values.get("user")
+            if user is not None and user.uid:
                 os.chown(self.path, user.uid, user.gid)
             self._enter()
         check_directory(self.path)
@@ -94,8 +98,8 @@ class FilterAndExec(Step):
     def apply(self, slots: Slots) -> None:
         user: ResolvedUser = slots["user"]
         environment = self.environment
-        if not any(entry.startswith("HOME=") for entry in environment):
-            environment = (*environment, f"HOME={user.home}")
+        if not any(entry.startswith("HOME=") and len(entry) > 5 for entry in environment):
+            environment = (*(entry for entry in environment if entry != "HOME="), f"HOME={user.home}")
         program = find_program(self.arguments[0], environment)
         arguments, descriptor = self.arguments, -1
         if self.guard_interpreter:

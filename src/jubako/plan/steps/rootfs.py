@@ -110,6 +110,47 @@ class BindRoot(Step):
 
 
 @step()
+class BindRootInPlace(Step):
+    """The directory becomes a mount of its own where it lies, so that hooks find the container's mounts below it."""
+
+    path: str
+
+    produces = ("root",)
+
+    def apply(self, slots: Slots) -> None:
+        path = slots.path(self.path)
+        try:
+            tree = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE | mnt.AT_RECURSIVE)
+        except OSError as failure:
+            if failure.errno != errno.ENOSYS:
+                raise
+            mnt.mount(path, path, None, mnt.MS_BIND | mnt.MS_REC)
+            mnt.mount(None, self.path, None, mnt.MS_REC | mnt.MS_PRIVATE)
+            slots["root"] = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return
+        place = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # move_mount follows no link at a path's end
+        try:
+            mnt.move_mount(tree, place)
+        finally:
+            os.close(place)
+        mnt.mount(None, f"/proc/self/fd/{tree}", None, mnt.MS_REC | mnt.MS_PRIVATE)
+        slots["root"] = tree
+
+    def call(self) -> str:
+        return (
+            f"open_tree(AT_FDCWD, {quote(self.path)}, OPEN_TREE_CLONE|AT_RECURSIVE); "
+            f'move_mount(tree, "", AT_FDCWD, {quote(self.path)}, MOVE_MOUNT_F_EMPTY_PATH); '
+            f"mount(NULL, {quote(self.path)}, NULL, MS_REC|MS_PRIVATE, NULL)"
+        )
+
+    def operation(self) -> str:
+        return "bind the root file system"
+
+    def subject(self) -> str:
+        return self.path
+
+
+@step()
 class AttachRoot(Step):
     """The id-mapped copy that a privileged parent made of the directory becomes the root's mount."""
 

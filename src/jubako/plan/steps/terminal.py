@@ -12,7 +12,7 @@ import stat
 from jubako.linux import mount as mnt
 from jubako.linux import tty
 from jubako.linux.openat2 import make_file_in, open_in
-from jubako.plan.step import INIT, SUPERVISOR, Slots, Step, step
+from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
 
 
 @step(actor=INIT)
@@ -21,6 +21,8 @@ class OpenTerminal(Step):
 
     rows: int = 0
     columns: int = 0
+    raw_output: bool = False
+    """Line ends stay as the program writes them (no ONLCR): who holds the master is a terminal and adds its own."""
 
     needs = ("root",)
     produces = ("master", "slave")
@@ -28,6 +30,8 @@ class OpenTerminal(Step):
     def apply(self, slots: Slots) -> None:
         ptmx = open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
+        if self.raw_output:
+            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
         fd = make_file_in(slots["root"], "/dev/console", 0o620)
@@ -63,6 +67,19 @@ class TakeTerminal(Step):
         return "recvmsg(SCM_RIGHTS): the master"
 
 
+@step(actor=RUNTIME)
+class KeepTerminal(Step):
+    """The process that was started holds the master: it is in the foreground and relays."""
+
+    needs = ("master",)
+
+    def apply(self, slots: Slots) -> None:
+        os.set_blocking(slots["master"], False)
+
+    def call(self) -> str:
+        return "recvmsg(SCM_RIGHTS): the master"
+
+
 @step(actor=INIT)
 class UseTerminal(Step):
     """The slave becomes the session's controlling terminal and the standard streams."""
@@ -85,6 +102,10 @@ class UseTerminal(Step):
 class OpenJoinedTerminal(Step):
     """A new pty in the devpts of a container that is already running."""
 
+    rows: int = 0
+    columns: int = 0
+    raw_output: bool = False
+
     produces = ("master", "slave")
 
     def apply(self, slots: Slots) -> None:
@@ -93,6 +114,10 @@ class OpenJoinedTerminal(Step):
         if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != 5:
             raise OSError(19, "not a terminal multiplexer", "/dev/pts/ptmx")
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
+        if self.raw_output:
+            tty.keep_line_ends(ptmx)
+        if self.rows and self.columns:
+            tty.set_window_size(ptmx, self.rows, self.columns)
 
     def call(self) -> str:
         opened = 'open("/dev/pts/ptmx", O_RDWR|O_NOCTTY|O_NOFOLLOW)'

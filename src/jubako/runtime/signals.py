@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.engine.parse.sizes import is_digits, refuse
+from jubako.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ _LAST = 64  # SIGRTMAX on Linux
 
 def parse_signal(text: str, flag: str = "signal") -> int:
     """A signal's number: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`, `SIGRTMAX-1`."""
-    if is_digits(text):
+    if _is_digits(text):
         if 1 <= int(text[:4]) <= _LAST and len(text) < 4:
             return int(text)
-        raise refuse(flag, text, f"signals are numbered from 1 to {_LAST}")
+        raise _refusal(flag, text, f"signals are numbered from 1 to {_LAST}")
     name = text.upper().removeprefix("SIG")
     for base, sign in (("RTMIN", "+"), ("RTMAX", "-")):
         steps = name.removeprefix(base + sign)
-        if name != steps and is_digits(steps) and len(steps) < 3:
+        if name != steps and _is_digits(steps) and len(steps) < 3:
             number = getattr(_signal, "SIG" + base) + int(sign + steps)
             if _signal.SIGRTMIN <= number <= _signal.SIGRTMAX:
                 return int(number)
@@ -30,4 +30,12 @@ def parse_signal(text: str, flag: str = "signal") -> int:
     # SIG_DFL and kin are not signals, nor is ITIMER_REAL; names of signals are letters and digits only.
     if isinstance(number, int) and name.isalnum() and 1 <= number <= _LAST:
         return int(number)
-    raise refuse(flag, text, "there is no such signal", "give a name such as TERM or SIGINT, or a number")
+    raise _refusal(flag, text, "there is no such signal", "give a name such as TERM or SIGINT, or a number")
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _refusal(flag: str, text: str, reason: str, hint: str = "") -> UsageError:
+    return UsageError(f"read --{flag}", repr(text), reason=reason, hint=hint)

@@ -1,0 +1,150 @@
+"""Network devices and their addresses: rtnetlink(7), netlink(7). As much of it as moving a device takes."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from _struct import pack, unpack_from
+
+from jubako.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROUTE = 0  # NETLINK_ROUTE
+_ERROR, _DONE = 2, 3
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
+_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_IFLA_IFNAME, _IFLA_NET_NS_FD = 3, 28
+_IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 3, 6, 8
+_IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x40, 0x80
+_SCOPE_UNIVERSE = 0
+_IFF_UP = 1
+_HEADER, _LINK, _ADDRESS = 16, 16, 8
+
+
+@record
+class Address:
+    """One address of a device, as the kernel tells it: what to say again to have it elsewhere."""
+
+    family: int
+    prefix: int
+    flags: int
+    scope: int
+    attributes: tuple[tuple[int, bytes], ...]
+
+
+def device_index(name: str) -> int:
+    """The number of the device `name` in the current network namespace; `OSError` ENODEV if there is none."""
+    try:
+        return _socket.if_nametoindex(name)
+    except OSError as failure:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from failure
+
+
+def list_addresses(index: int) -> tuple[Address, ...]:
+    """The lasting global addresses of a device."""
+    with _Connection() as connection:
+        found = []
+        for body in connection.ask(_RTM_GETADDR, _REQUEST | _DUMP, pack("=BBBBI", 0, 0, 0, 0, 0)):
+            family, prefix, flags, scope, owner = unpack_from("=BBBBI", body)
+            attributes = tuple(_attributes(body[_ADDRESS:]))
+            for kind, value in attributes:
+                if kind == _IFA_FLAGS:
+                    (flags,) = unpack_from("=I", value)
+            if owner == index and scope == _SCOPE_UNIVERSE and flags & _IFA_F_PERMANENT:
+                kept = tuple(one for one in attributes if one[0] not in (_IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS))
+                found.append(Address(family, prefix, flags & ~_IFA_F_TENTATIVE, scope, kept))
+        return tuple(found)
+
+
+def move_device(index: int, namespace: int, name: str) -> None:
+    """Move a device of the current network namespace into the one of the descriptor `namespace`, as `name` there."""
+    body = pack("=BBHiII", 0, 0, 0, index, 0, 0)
+    body += _attribute(_IFLA_NET_NS_FD, pack("=I", namespace)) + _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+    with _Connection() as connection:
+        connection.tell(_RTM_NEWLINK, 0, body, name)
+
+
+def add_address(index: int, address: Address) -> None:
+    """Give a device of the current network namespace an address; one that it has already is no error."""
+    body = pack("=BBBBI", address.family, address.prefix, address.flags & 0xFF, address.scope, index)
+    body += b"".join(_attribute(kind, value) for kind, value in address.attributes)
+    body += _attribute(_IFA_FLAGS, pack("=I", address.flags))
+    with _Connection() as connection:
+        try:
+            connection.tell(_RTM_NEWADDR, _CREATE | _EXCL, body, "address")
+        except FileExistsError:
+            pass
+
+
+def set_up(index: int, name: str) -> None:
+    """Bring a device of the current network namespace up."""
+    with _Connection() as connection:
+        connection.tell(_RTM_NEWLINK, 0, pack("=BBHiII", 0, 0, 0, index, _IFF_UP, _IFF_UP), name)
+
+
+class _Connection:
+    """A netlink socket of the current network namespace."""
+
+    def __init__(self) -> None:
+        self.socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _ROUTE)
+        self.sequence = 0
+
+    def __enter__(self) -> _Connection:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.socket.close()
+
+    def tell(self, kind: int, flags: int, body: bytes, subject: str) -> None:
+        """Send a request and wait until it is done. Raises the kernel's `OSError`."""
+        try:
+            for _answer in self.ask(kind, _REQUEST | _ACK | flags, body):
+                pass
+        except OSError as failure:
+            failure.filename = subject
+            raise
+
+    def ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        """Send a request; the bodies of the answers."""
+        self.sequence += 1
+        self.socket.send(pack("=IHHII", _HEADER + len(body), kind, flags, self.sequence, 0) + body)
+        while True:
+            data = self.socket.recv(1 << 16)
+            place = 0
+            while place + _HEADER <= len(data):
+                length, answer, _flags, sequence, _port = unpack_from("=IHHII", data, place)
+                inside = data[place + _HEADER : place + length]
+                place += max(_aligned(length), _HEADER)
+                if sequence != self.sequence:
+                    continue
+                if answer == _ERROR:
+                    (number,) = unpack_from("=i", inside)
+                    if number:
+                        raise OSError(-number, os.strerror(-number))
+                    return
+                if answer == _DONE:
+                    return
+                yield inside
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return pack("=HH", length, kind) + value + bytes(_aligned(length) - length)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    while place + 4 <= len(data):
+        length, kind = unpack_from("=HH", data, place)
+        if length < 4:
+            return
+        yield kind, data[place + 4 : place + length]
+        place += _aligned(length)
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

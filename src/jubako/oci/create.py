@@ -1,0 +1,349 @@
+"""`create`: everything up to the program itself (OCI runtime-spec 1.3, runtime.md, "Create").
+
+What fails leaves nothing behind but what its hooks did. The runtime may be killed at any moment: whatever outlives it
+is written down before, so that `delete --force` finds it.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+
+from jubako import jsontext
+from jubako.errors import JubakoError, UsageError
+from jubako.linux import scm
+from jubako.linux.boot import boot_id
+from jubako.linux.clone import namespace_path
+from jubako.linux.pidfd import host_pid, start_time
+from jubako.oci import cgroups
+from jubako.oci.bundle import Bundle, read_bundle
+from jubako.oci.groups import remove_group
+from jubako.oci.ids import Ids, settle_ids
+from jubako.oci.state import Container, State, find_container, now
+from jubako.paths import find_paths
+from jubako.plan.attributes import Modules, gather_modules, mount_label
+from jubako.plan.extras import Extras
+from jubako.plan.host import Host, RootSource
+from jubako.plan.oci import Making, needs_foreign_proc, plan_bundle
+from jubako.plan.oci_mounts import Bundle as MountBundle
+from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
+from jubako.plan.steps.hooks import HookState
+from jubako.record import record, replace
+from jubako.runtime.applier import Applier
+from jubako.runtime.facts import gather_facts, is_whole
+from jubako.spec.resources import Resources
+from jubako.spec.types import Hook, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.oci.cgroups import GroupChoice
+
+SOCKET = "start"
+
+
+@record
+class CreateOptions:
+    """What `create` and `run` are asked. `root` is where containers are kept, `manager` who makes their cgroups
+    ("cgroupfs", "systemd", "disabled")."""
+
+    id: str
+    root: str
+    bundle: str = "."
+    console_socket: str = ""
+    pid_file: str = ""
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    preserve_fds: int = 0
+    manager: str = "cgroupfs"
+    detached: bool = True
+    """The caller goes and the container stays: a terminal has to go to a socket."""
+
+
+@record
+class Created:
+    """A container that waits for its start. `link` goes to its first process; `master` is its terminal or -1."""
+
+    container: Container
+    state: State
+    pid: int
+    pidfd: int
+    master: int
+
+
+def create(options: CreateOptions) -> Created:
+    """Make the container of a bundle. Raises `JubakoError`; then it is gone again."""
+    os.umask(0o022)
+    container = find_container(options.root, options.id)
+    bundle = read_bundle(options.bundle)
+    _refuse_terminal(bundle.spec, options)
+    ids = settle_ids(bundle.spec)
+    container.make()
+    creation = _Creation(container, bundle, ids, options)
+    try:
+        return creation.run()
+    except BaseException:
+        creation.undo()
+        raise
+    finally:
+        container.unlock()
+
+
+class _Creation:
+    """One creation, step by step; what it makes is undone if it fails."""
+
+    def __init__(self, container: Container, bundle: Bundle, ids: Ids, options: CreateOptions) -> None:
+        self.container = container
+        self.bundle = bundle
+        self.ids = ids
+        self.spec = ids.spec
+        self.options = options
+        self.group: GroupChoice | None = None
+        self.opened: list[int] = []
+        self.hosts: tuple[str, ...] = ()
+        self.state = _first_state(container.id, bundle, self.spec)
+
+    def run(self) -> Created:
+        container, options, spec = self.container, self.options, self.spec
+        container.write(self.state)
+        container.write_file("config.json", self.bundle.text)
+        self._make_group()
+        slots = Slots({"recorder": self._record})
+        self._open_namespaces(slots)
+        making, host = self._making(), self._host()
+        plan = plan_bundle(spec, host, making)
+        if options.console_socket and spec.process.terminal:
+            slots["console_socket"] = connect_console(options.console_socket)
+        slots["waiting"] = self._hold_waiting()
+        slots["listener"] = scm.listen(container.directory, SOCKET)
+        applier = Applier(plan, slots, (RUNTIME, SUPERVISOR))
+        if _is_staged(plan):
+            applier.roles = (RUNTIME,)
+        applier.run()
+        self._let_go(slots)
+        if "supervisor_child" in slots:
+            os.waitpid(slots["supervisor_child"], 0)
+            slots.close("supervisor_pidfd")
+        if options.pid_file:
+            write_pid_file(options.pid_file, self.state.pid)
+        return Created(container, self.state, self.state.pid, slots["init_pidfd"], slots.values.get("master", -1))
+
+    def undo(self) -> None:
+        """Nothing of it stays. What goes wrong here is not told: the first failure is."""
+        from jubako.oci.ending import end_process, run_poststop_hooks
+
+        for fd in self.opened:
+            os.close(fd)
+        end_process(self.state)
+        try:
+            if self.state.cgroup:
+                remove_group(self.state.cgroup)
+        except (JubakoError, OSError):
+            pass
+        if self.state.pid:
+            run_poststop_hooks(self.container, self.state)
+        try:
+            self.container.remove()
+        except JubakoError:
+            pass
+
+    # --- what the plan needs
+
+    def _making(self) -> Making:
+        spec, options = self.spec, self.options
+        program, flags = compile_filter(spec)
+        modules = find_modules(spec)
+        extras = Extras(
+            RootSource("directory", spec.root.path, pivot=not options.no_pivot),
+            filter=program,
+            filter_flags=flags,
+            cgroup=self.state.inside,
+            preserve_fds=options.preserve_fds + listen_fds(),
+        )
+        return Making(
+            extras,
+            HookState(spec.oci_version, self.container.id, self.bundle.path, spec.annotations),
+            MountBundle(self.bundle.path, mount_label(spec.linux, modules), label_option(spec)),
+            writer=self.ids.writer,
+            deny_setgroups=self.ids.deny_setgroups,
+            keep_groups=keeps_groups(spec),
+            console=bool(options.console_socket),
+            modules=modules,
+            hosts=self.hosts,
+            powerless=self.ids.powerless,
+            new_keyring=not options.no_new_keyring,
+        )
+
+    def _host(self) -> Host:
+        directory = self.container.directory
+        os.mkdir(directory + "/stage", 0o711)
+        foreign = ""
+        if needs_foreign_proc(self.spec):
+            foreign = directory + "/proc"
+            os.mkdir(foreign, 0o711)
+        return gather_facts(directory + "/stage", foreign, setgroups_denied=self.ids.deny_setgroups)
+
+    def _make_group(self) -> None:
+        """The group's name is on disk before the group is there."""
+        spec, resources = self.spec, self.spec.linux.resources or Resources()
+        rootless = os.geteuid() != 0 or not is_whole()
+        self.group = choice = cgroups.choose_group(spec, self.container.id, self.options.manager, rootless)
+        if not choice.path:
+            return
+        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside, unit=choice.unit)
+        self.container.write(self.state)
+        cgroups.make_group(choice, resources)
+        if not rootless and not any(one.type == "user" for one in spec.linux.namespaces):
+            from jubako.oci.devices import read_rules, restrict_devices
+
+            restrict_devices(choice.path, read_rules(resources.devices))
+            self.state = replace(self.state, device_filter=True)
+
+    def _open_namespaces(self, slots: Slots) -> None:
+        for namespace in self.spec.linux.namespaces:
+            if namespace.path:
+                fd = open_namespace_file(namespace.type, namespace.path)
+                slots[f"ns:{namespace.type}"] = fd
+                self.opened.append(fd)
+                if os.path.samestat(os.fstat(fd), os.stat(namespace_path("self", namespace.type))):
+                    self.hosts = (*self.hosts, namespace.type)
+
+    def _hold_waiting(self) -> int:
+        fd = os.open(self.container.directory + "/waiting", os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd
+
+    def _let_go(self, slots: Slots) -> None:
+        """Only the container's own process holds the socket and the lock now."""
+        slots.values.pop("listener").close()
+        slots.close("waiting")
+        for fd in self.opened:
+            os.close(fd)
+        self.opened = []
+
+    def _record(self, moment: str, slots: Slots) -> None:
+        """Called by the plan: the process is there; everything is done."""
+        pid = host_pid(slots["init_pidfd"])
+        if moment == "cloned":
+            slots["init_pid"] = pid  # also where another process has cloned it
+            self.state = replace(self.state, pid=pid, pid_start=start_time(pid))
+        else:
+            self.state = replace(self.state, made=True)
+        self.container.write(self.state)
+
+
+def _first_state(identifier: str, bundle: Bundle, spec: Spec) -> State:
+    me = os.getpid()
+    hooks = {"poststart": spec.hooks.poststart, "poststop": spec.hooks.poststop}
+    return State(
+        identifier,
+        spec.oci_version,
+        bundle.path,
+        spec.root.path,
+        owner=str(os.geteuid()),
+        created=now(),
+        boot=boot_id(),
+        creator=me,
+        creator_start=start_time(me),
+        annotations=spec.annotations,
+        hooks=jsontext.dumps({name: [_as_json(hook) for hook in each] for name, each in hooks.items() if each}),
+    )
+
+
+def _as_json(hook: Hook) -> dict[str, object]:
+    return {"path": hook.path, "args": hook.args, "env": hook.env, "timeout": hook.timeout}
+
+
+def _is_staged(plan: Plan) -> bool:
+    from jubako.plan.steps.processes import CloneSupervisor
+
+    return isinstance(plan.steps[0], CloneSupervisor)
+
+
+def _refuse_terminal(spec: Spec, options: CreateOptions) -> None:
+    if spec.process.terminal and options.detached and not options.console_socket:
+        raise UsageError(
+            "create container", options.id, reason="process.terminal is true, and nobody would hold the terminal",
+            hint="pass --console-socket, or run it in the foreground",
+        )  # fmt: skip
+    if options.console_socket and not spec.process.terminal:
+        raise UsageError(
+            "use --console-socket", options.console_socket, reason="process.terminal is not true: there is no terminal"
+        )
+
+
+def connect_console(path: str) -> scm.Socket:
+    """A connection to the socket at which the caller waits for the terminal."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.connect(path)
+    except OSError as failure:
+        socket.close()
+        raise JubakoError.from_os_error("connect to --console-socket", path, failure) from failure
+    return socket
+
+
+def open_namespace_file(kind: str, path: str) -> int:
+    """A descriptor of the namespace of type `kind` at `path`. Raises `JubakoError` where it is none, or another."""
+    from jubako.linux.clone import FLAGS, namespace_type
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as failure:
+        raise JubakoError.from_os_error(f"open the {kind} namespace", path, failure) from failure
+    try:
+        found = namespace_type(fd)
+    except OSError:
+        found = 0
+    if found != FLAGS[kind]:
+        os.close(fd)
+        raise UsageError(f"open the {kind} namespace", path, reason=f"this is no {kind} namespace")
+    return fd
+
+
+def compile_filter(spec: Spec) -> tuple[bytes, int]:
+    """The document's system call filter, compiled or from the cache; empty where it has none."""
+    if spec.linux.seccomp is None:
+        return b"", 0
+    from jubako.plan.seccomp import custom_filter
+
+    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp")
+    return found.program, found.flags
+
+
+def find_modules(spec: Spec) -> Modules:
+    """The facts about security modules and resctrl, looked for only where the document has need of them."""
+    linux, process = spec.linux, spec.process
+    if not (process.apparmor_profile or process.selinux_label or linux.mount_label or linux.intel_rdt):
+        return Modules()
+    return gather_modules()
+
+
+def label_option(spec: Spec) -> str:
+    """By which mount option labels are given: crun's annotation, which podman sets."""
+    return dict(spec.annotations).get("run.oci.mount_context_type", "context")
+
+
+def keeps_groups(spec: Spec) -> bool:
+    """crun's annotation, which podman sets for `--group-add keep-groups`."""
+    return dict(spec.annotations).get("run.oci.keep_original_groups") == "1"
+
+
+def listen_fds() -> int:
+    """How many sockets of systemd's socket activation come with the caller (sd_listen_fds(3))."""
+    text = os.environ.get("LISTEN_FDS", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid as text, whole: who waits for the file reads all of it."""
+    temporary = f"{os.path.dirname(os.path.abspath(path))}/.{os.path.basename(path)}.{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as failure:
+        raise JubakoError.from_os_error("write --pid-file", path, failure) from failure

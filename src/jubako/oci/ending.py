@@ -1,0 +1,150 @@
+"""`kill` and `delete` (OCI runtime-spec 1.3, runtime.md, "Kill", "Delete")."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from jubako.errors import JubakoError, NotFoundError, UsageError
+from jubako.linux.pidfd import open_process, send_signal
+from jubako.oci.start import run_hooks
+from jubako.oci.state import CREATED, PAUSED, RUNNING, STOPPED, Container, State, lives
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIGKILL = 9
+_PATIENCE = 10.0
+"""Seconds that the kernel may take for ending what was killed, before it is an error."""
+
+
+def kill(container: Container, number: int, *, everything: bool = False) -> None:
+    """Send signal `number` to the container's first process, or with `everything` to all of its processes. Raises
+    `UsageError` for a container that does not run and is not created."""
+    state = container.read()
+    status = container.status(state)
+    if status not in (CREATED, RUNNING, PAUSED) and not (everything and state.cgroup):
+        raise _not_running("kill container", container.id)
+    if everything:
+        _kill_everything(container, state, number)
+        return
+    pidfd = open_process(state.pid, state.pid_start)
+    if pidfd is None:
+        raise _not_running("kill container", container.id)
+    try:
+        send_signal(pidfd, number)
+    except ProcessLookupError:
+        raise _not_running("kill container", container.id) from None
+    except OSError as failure:
+        raise JubakoError.from_os_error("kill container", container.id, failure) from failure
+    finally:
+        os.close(pidfd)
+    if status == PAUSED and number == SIGKILL:
+        _thaw(state)  # in a frozen group of cgroup v2 a killed process ends at once; one that is stopped otherwise, too
+
+
+def _kill_everything(container: Container, state: State, number: int) -> None:
+    if state.cgroup:
+        from jubako.oci.groups import signal_group
+
+        signal_group(state.cgroup, number)
+    elif lives(state):  # the end of a PID namespace's first process is the end of all
+        pidfd = open_process(state.pid, state.pid_start)
+        if pidfd is not None:
+            try:
+                send_signal(pidfd, number)
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(pidfd)
+
+
+def delete(container: Container, warn: Callable[[str], None], *, force: bool = False) -> None:
+    """Remove what `create` made. With `force` a container that is not stopped is killed first, and one that does not
+    exist is no error. Raises `UsageError` where the container is not stopped."""
+    try:
+        container.lock()
+    except NotFoundError:
+        if force:
+            return
+        raise
+    try:
+        _delete(container, warn, force)
+    finally:
+        container.unlock()
+
+
+def _delete(container: Container, warn: Callable[[str], None], force: bool) -> None:
+    try:
+        state = container.read()
+    except (NotFoundError, JubakoError) as failure:
+        if not force:
+            raise
+        warn(str(failure))
+        container.remove()
+        return
+    status = container.status(state)
+    if status != STOPPED:
+        if not force:
+            raise UsageError(
+                "delete container", container.id, reason=f"cannot delete a container that is not stopped: {status}",
+                hint="kill it first, or pass --force",
+            )  # fmt: skip
+        end_process(state)
+    if state.cgroup:
+        from jubako.oci.groups import remove_group
+
+        remove_group(state.cgroup)
+    container.remove()
+    run_hooks(container, state, "poststop", "stopped", warn)
+
+
+def end_process(state: State) -> None:
+    """Kill the container's first process, and wait until it is gone (or only its parent's to reap)."""
+    if not lives(state):
+        return
+    pidfd = open_process(state.pid, state.pid_start)
+    if pidfd is None:
+        return
+    try:
+        send_signal(pidfd, SIGKILL)
+        _thaw(state)
+        deadline = time.monotonic() + _PATIENCE
+        while not _ended(pidfd):
+            if time.monotonic() > deadline:
+                raise JubakoError(
+                    "kill container", state.id, reason=f"process {state.pid} is still there after {_PATIENCE:.0f} s",
+                    hint="it is in an uninterruptible wait of the kernel: see its state in ps",
+                )  # fmt: skip
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
+
+
+def run_poststop_hooks(container: Container, state: State) -> None:
+    """For a container whose making failed: its hooks may have made something."""
+    run_hooks(container, state, "poststop", "stopped", lambda _text: None)
+
+
+def _ended(pidfd: int) -> bool:
+    import select
+
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(100))
+
+
+def _thaw(state: State) -> None:
+    if state.cgroup:
+        from jubako.linux import cgroup
+
+        try:
+            cgroup.freeze(state.cgroup, False)
+        except OSError:
+            return
+
+
+def _not_running(operation: str, identifier: str) -> UsageError:
+    return UsageError(operation, identifier, reason="container not running")

@@ -1,0 +1,261 @@
+"""`exec`: one more program in a running container, as runc and crun have it; the specification knows no such thing."""
+
+from __future__ import annotations
+
+import os
+
+from jubako.errors import JubakoError, UsageError
+from jubako.ids.newidmap import effective_capabilities
+from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
+from jubako.linux.pidfd import host_pid, open_process, start_time
+from jubako.oci.bundle import read_config, read_text
+from jubako.oci.create import (
+    compile_filter,
+    connect_console,
+    find_modules,
+    keeps_groups,
+    listen_fds,
+    write_pid_file,
+)
+from jubako.oci.foreground import Foreground
+from jubako.oci.state import CREATED, RUNNING, Container, State
+from jubako.plan.extras import Extras
+from jubako.plan.host import RootSource
+from jubako.plan.oci import Making
+from jubako.plan.oci_exec import plan_exec
+from jubako.plan.oci_mounts import Bundle
+from jubako.plan.step import INIT, RUNTIME, Slots
+from jubako.plan.steps.hooks import HookState
+from jubako.record import record, replace
+from jubako.runtime.applier import Applier
+from jubako.runtime.facts import gather_facts
+from jubako.runtime.messages import Failed, receive
+from jubako.spec.environment import last_wins
+from jubako.spec.types import Capabilities, Process, Spec, User
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@record
+class ExecOptions:
+    """What `exec` is asked. `process` replaces the container's own process as a whole; the other fields change it."""
+
+    args: tuple[str, ...] = ()
+    process: Process | None = None
+    terminal: bool = False
+    cwd: str = ""
+    env: tuple[str, ...] = ()
+    user: str = ""
+    additional_gids: tuple[int, ...] = ()
+    caps: tuple[str, ...] = ()
+    no_new_privs: bool = False
+    apparmor: str = ""
+    process_label: str = ""
+    console_socket: str = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    detached: bool = False
+    cgroup: str = ""
+    ignore_paused: bool = False
+
+
+def exec_in(container: Container, options: ExecOptions) -> int:
+    """The program's exit code (128 + N for signal N), or 0 at once when detached. Raises `JubakoError`."""
+    state = container.read()
+    _refuse_status(container, state, options)
+    spec = read_config(read_text(container.directory + "/config.json"))
+    program = build_process(spec, options)
+    if program.terminal and options.detached and not options.console_socket:
+        raise UsageError(
+            "exec in container", container.id, reason="a terminal was asked for, and nobody would hold it",
+            hint="pass --console-socket, or leave out --detach",
+        )  # fmt: skip
+    if options.console_socket and not program.terminal:
+        raise UsageError("use --console-socket", options.console_socket, reason="no terminal was asked for")
+    slots = Slots()
+    try:
+        kinds = tuple(_open_namespaces(container, state, slots))
+        applier = _apply(state, spec, program, kinds, options, slots)
+    finally:
+        for fd in [fd for name, fd in slots.values.items() if name.startswith("ns:")]:
+            os.close(fd)
+    pidfd = slots["init_pidfd"]
+    pid = host_pid(pidfd)
+    foreground = None if options.detached else Foreground(pidfd, slots.values.get("master", -1))
+    _await_exec(applier)
+    if options.pid_file:
+        write_pid_file(options.pid_file, pid)
+    return 0 if foreground is None else foreground.wait(pid)
+
+
+def build_process(spec: Spec, options: ExecOptions) -> Process:
+    """The container's own process with what `exec` changes, or the one that was given whole."""
+    given = options.process
+    program = given or replace(spec.process, args=options.args, terminal=options.terminal, console_size=None)
+    if not program.args:
+        raise UsageError("exec in container", reason="no program was given")
+    if given is None and program.capabilities is not None:
+        # Nothing is inheritable by a program that is started later (CVE-2022-27650, CVE-2022-29162).
+        program = replace(program, capabilities=replace(program.capabilities, inheritable=(), ambient=()))
+    if options.cwd:
+        program = replace(program, cwd=options.cwd)
+    if options.env:
+        program = replace(program, env=(*program.env, *options.env))
+    if options.user:
+        program = replace(program, user=parse_user(options.user, program.user))
+    if options.additional_gids:
+        user = program.user
+        program = replace(
+            program, user=replace(user, additional_gids=(*user.additional_gids, *options.additional_gids))
+        )
+    if options.caps:
+        program = replace(program, capabilities=_with_capabilities(program.capabilities, options.caps))
+    if options.no_new_privs:
+        program = replace(program, no_new_privileges=True)
+    if options.apparmor:
+        program = replace(program, apparmor_profile=options.apparmor)
+    if options.process_label:
+        program = replace(program, selinux_label=options.process_label)
+    if not program.cwd.startswith("/"):
+        raise UsageError("use --cwd", program.cwd, reason="it must be an absolute path")
+    return replace(program, env=last_wins(program.env))
+
+
+def parse_user(text: str, default: User) -> User:
+    """`UID[:GID]`, numbers both: the runtime looks up no names. Raises `UsageError`."""
+    from jubako.spec.passwd import parse_id
+
+    uid_text, colon, gid_text = text.partition(":")
+    uid, gid = parse_id(uid_text), parse_id(gid_text) if colon else 0
+    if uid is None or gid is None:
+        raise UsageError("use --user", text, reason="it must be UID or UID:GID, decimal numbers up to 4294967294")
+    return replace(default, uid=uid, gid=gid, username="")
+
+
+def _with_capabilities(sets: Capabilities | None, added: tuple[str, ...]) -> Capabilities:
+    from jubako.plan.capabilities import capability_name
+
+    names = tuple(capability_name(name, "--cap") for name in added)
+    sets = sets or Capabilities()
+
+    def also(present: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*present, *names)))
+
+    return Capabilities(
+        bounding=also(sets.bounding), effective=also(sets.effective), permitted=also(sets.permitted), inheritable=()
+    )
+
+
+def _refuse_status(container: Container, state: State, options: ExecOptions) -> None:
+    status = container.status(state)
+    if status in (CREATED, RUNNING) or (status == "paused" and options.ignore_paused):
+        return
+    if status == "paused":
+        raise UsageError(
+            "exec in container", container.id, reason="cannot exec in a paused container",
+            hint="resume it, or pass --ignore-paused",
+        )  # fmt: skip
+    raise UsageError("exec in container", container.id, reason=f"cannot exec in a container that is {status}")
+
+
+def _open_namespaces(container: Container, state: State, slots: Slots) -> Iterator[str]:
+    """Put a descriptor of each namespace that this process is not in into its slot; their types in the order in which
+    they are to be joined: what the container's user namespace does not own comes before it, the mounts come last."""
+    pidfd = open_process(state.pid, state.pid_start)
+    if pidfd is None:
+        raise UsageError("exec in container", container.id, reason="cannot exec in a container that is stopped")
+    foreign: list[str] = []
+    try:
+        for kind in FLAGS:
+            fd = _open_one(container, state, kind)
+            if fd < 0:
+                continue
+            slots[f"ns:{kind}"] = fd
+            if not os.path.samestat(os.fstat(fd), os.stat(namespace_path("self", kind))):
+                foreign.append(kind)
+        if start_time(state.pid) != state.pid_start:  # its pid may be another's by now
+            raise UsageError("exec in container", container.id, reason="cannot exec in a container that is stopped")
+    finally:
+        os.close(pidfd)
+    before: list[str] = []
+    if "user" in foreign and effective_capabilities() >> 21 & 1:
+        own = os.fstat(slots["ns:user"])
+        before = [kind for kind in foreign if kind != "user" and not _is_owned_by(slots[f"ns:{kind}"], own)]
+    rank = {"user": 1, "mount": 3}
+    yield from sorted(foreign, key=lambda kind: 0 if kind in before and kind != "mount" else rank.get(kind, 2))
+
+
+def _open_one(container: Container, state: State, kind: str) -> int:
+    try:
+        return open_namespace(state.pid, kind)
+    except FileNotFoundError:  # a kernel without time namespaces
+        return -1
+    except OSError as failure:
+        raise JubakoError.from_os_error(
+            f"open the {kind} namespace of container", container.id, failure,
+            "before its start a container can be entered only by who is privileged where it was made",
+        ) from failure  # fmt: skip
+
+
+def _is_owned_by(fd: int, user: os.stat_result) -> bool:
+    owner = owner_namespace(fd)
+    try:
+        return os.path.samestat(os.fstat(owner), user)
+    finally:
+        os.close(owner)
+
+
+def _apply(
+    state: State, spec: Spec, program: Process, kinds: tuple[str, ...], options: ExecOptions, slots: Slots
+) -> Applier:
+    from jubako.ids.base_ids import setgroups_denied
+
+    denied = setgroups_denied(f"/proc/{state.pid}")
+    filter_, flags = compile_filter(spec)
+    extras = Extras(
+        RootSource("joined"),
+        filter=filter_,
+        filter_flags=flags,
+        cgroup=_group(state, options),
+        preserve_fds=options.preserve_fds + listen_fds(),
+    )
+    making = Making(
+        extras,
+        HookState(state.oci_version, state.id, state.bundle),
+        Bundle(state.bundle),
+        deny_setgroups=denied,
+        keep_groups=keeps_groups(spec),
+        console=bool(options.console_socket),
+        modules=find_modules(replace(spec, process=program)),
+    )
+    host = gather_facts("", "", setgroups_denied=denied)
+    plan = plan_exec(program, spec.linux, kinds, host, making)
+    if options.console_socket:
+        slots["console_socket"] = connect_console(options.console_socket)
+    applier = Applier(plan, slots, (RUNTIME,))
+    applier.run()
+    os.waitpid(slots["supervisor_child"], 0)
+    slots.close("supervisor_pidfd")
+    return applier
+
+
+def _group(state: State, options: ExecOptions) -> str:
+    if not state.cgroup:
+        if options.cgroup:
+            raise JubakoError("use --cgroup", options.cgroup, reason="the container has no control group of its own")
+        return ""
+    if not options.cgroup:
+        return state.cgroup
+    parts = options.cgroup.strip("/").split("/")
+    if ".." in parts:
+        raise UsageError("use --cgroup", options.cgroup, reason="it must lie below the container's own group")
+    return "/".join((state.cgroup, *(part for part in parts if part not in ("", "."))))
+
+
+def _await_exec(applier: Applier) -> None:
+    """Wait until the program runs. Raises its step's error."""
+    message, _descriptors = receive(applier.links[INIT])
+    if isinstance(message, Failed):
+        raise message.error()

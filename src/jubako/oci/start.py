@@ -1,0 +1,66 @@
+"""`start`: the waiting process becomes the program (OCI runtime-spec 1.3, runtime.md, "Start").
+
+Nothing of the plan is needed here: the container's own process has it.
+"""
+
+from __future__ import annotations
+
+from jubako.errors import JubakoError, UsageError
+from jubako.linux import scm
+from jubako.oci.state import CREATED, Container, State
+from jubako.runtime.messages import Failed, receive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOCKET = "start"
+
+
+def start(container: Container, warn: Callable[[str], None]) -> State:
+    """Let a created container's program run. Raises `JubakoError` when it is in another state, or a step fails; what
+    poststart hooks do wrong is only told to `warn`, as the specification has it."""
+    container.lock()
+    try:
+        state = container.read()
+        status = container.status(state)
+        if status != CREATED:
+            raise UsageError("start container", container.id, reason=f"cannot start a container that is {status}")
+        _let_go_on(container)
+        run_hooks(container, state, "poststart", "running", warn)
+        return state
+    finally:
+        container.unlock()
+
+
+def _let_go_on(container: Container) -> None:
+    try:
+        link = scm.connect(container.directory, SOCKET)
+    except OSError as failure:
+        raise JubakoError.from_os_error(
+            "start container", container.id, failure, "its first process has ended meanwhile"
+        ) from failure
+    try:
+        message, _descriptors = receive(link)
+    finally:
+        link.close()
+    if isinstance(message, Failed):
+        raise message.error()
+
+
+def run_hooks(container: Container, state: State, point: str, status: str, warn: Callable[[str], None]) -> None:
+    """Run the hooks of a point at which a failure changes nothing: it is told to `warn`, and the next one runs."""
+    if f'"{point}"' not in state.hooks:
+        return
+    from jubako import jsontext
+    from jubako.plan.steps.hooks import HookState, run_hook
+    from jubako.spec.types import Hook
+
+    told = HookState(state.oci_version, state.id, state.bundle, state.annotations)
+    text = told.text(status, 0 if status == "stopped" else state.pid)
+    for fields in jsontext.loads(state.hooks)[point]:
+        hook = Hook(fields["path"], tuple(fields["args"]), tuple(fields["env"]), fields["timeout"])
+        try:
+            run_hook(point, hook, text, state.bundle)
+        except JubakoError as failure:
+            warn(str(failure))
