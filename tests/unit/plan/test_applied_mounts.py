@@ -184,6 +184,20 @@ def test_a_new_file_system_has_flags_options_and_what_the_directory_held(tmp_pat
     assert rest == [0o711, 0o1750, [100_000, 0o4640, 7], "/etc/passwd", True]
 
 
+def test_a_tmpfs_has_the_mode_of_what_it_covers_unless_told_otherwise(tmp_path: Path, kernel: str) -> None:
+    def look() -> list[int]:
+        slots = world(tmp_path)
+        for name in ("a", "b"):
+            (tmp_path / "root" / name).mkdir()
+            (tmp_path / "root" / name).chmod(0o1750)
+        oci_mounts.MountNew("tmpfs", "t", "/a").apply(slots)
+        oci_mounts.MountNew("tmpfs", "t", "/b", data=("mode=700",)).apply(slots)
+        oci_mounts.MountNew("tmpfs", "t", "/new").apply(slots)
+        return [stat.S_IMODE((tmp_path / "root" / name).stat().st_mode) for name in ("a", "b", "new")]
+
+    assert in_child(look, PRIVATE) == [0o1750, 0o700, 0o1777]
+
+
 def test_a_wrong_option_is_told_in_the_kernels_words(tmp_path: Path) -> None:
     def look() -> str:
         try:
