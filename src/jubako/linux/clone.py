@@ -52,6 +52,19 @@ def clone(flags: int) -> tuple[int, int]:
     the caller's parent can wait for it. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for that flag;
     where a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
     """
+    pid = -1
+    ctypes.pythonapi.PyOS_BeforeFork()  # from Python 3.13 on the child gives back the locks that this takes
+    try:
+        pid, pidfd = _clone(flags)
+    finally:
+        if pid == 0:
+            ctypes.pythonapi.PyOS_AfterFork_Child()
+        else:
+            ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid, pidfd
+
+
+def _clone(flags: int) -> tuple[int, int]:
     pidfd = ctypes.c_int(-1)
     pid = -1
     if flags & CLONE_NEWTIME:
@@ -65,10 +78,7 @@ def clone(flags: int) -> tuple[int, int]:
             "clone",
             namespace_names(flags),
         )
-    if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0, -1
-    return pid, pidfd.value
+    return pid, pidfd.value if pid else -1
 
 
 def clone_beside() -> int:
