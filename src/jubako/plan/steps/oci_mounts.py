@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from jubako.linux import mount as mnt
 from jubako.linux.binding import attach_changed, bind_changed, set_attributes
@@ -56,11 +57,12 @@ class MountNew(Step):
 
     def apply(self, slots: Slots) -> None:
         plain = self.kind in _PLAIN_KINDS or self.target == "/dev"
+        data = self._data(slots)
         target = directory_for(slots, self.target, plain)
         try:
-            tree = self._make()
+            tree = self._make(data)
             if tree < 0:
-                tree = self._mount(slots, target, plain)
+                tree = self._mount(slots, target, plain, data)
             else:
                 try:
                     self._fill(target, tree)
@@ -73,9 +75,22 @@ class MountNew(Step):
         finally:
             os.close(target)
 
-    def _make(self) -> int:
+    def _data(self, slots: Slots) -> tuple[str, ...]:
+        """The options; a tmpfs that says nothing of its mode gets that of the directory it covers, as in runc."""
+        if self.kind != "tmpfs" or any(option.startswith("mode=") for option in self.data):
+            return self.data
+        try:
+            fd = open_in(slots["root"], self.target, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return self.data
+        try:
+            return (*self.data, f"mode={stat.S_IMODE(os.fstat(fd).st_mode):04o}")
+        finally:
+            os.close(fd)
+
+    def _make(self, data: tuple[str, ...]) -> int:
         """The detached file system; -1 where the kernel's old interface has to do."""
-        options = (*self.words, *self.data)
+        options = (*self.words, *data)
         if self.kind == "overlay" or not fits(self.source, options):
             return -1
         try:
@@ -85,10 +100,10 @@ class MountNew(Step):
                 raise
         return -1
 
-    def _mount(self, slots: Slots, target: int, plain: bool) -> int:
+    def _mount(self, slots: Slots, target: int, plain: bool, options: tuple[str, ...]) -> int:
         content = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target) if self.copy_up else -1
         try:
-            data = ",".join(f'"{one}"' if "," in one and one.startswith("context=") else one for one in self.data)
+            data = ",".join(f'"{one}"' if "," in one and one.startswith("context=") else one for one in options)
             mnt.mount(self.source or self.kind, f"/proc/self/fd/{target}", self.kind, self.flags, data or None)
             tree = reopen(slots, self.target, plain)
             if mount_id(tree) == mount_id(target):
