@@ -200,7 +200,7 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
     yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
-        yield OpenPlainTerminal(size.height if size else 0, size.width if size else 0, raw_output=True)
+        yield OpenPlainTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
     outside = (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime))
     for point, each in outside:

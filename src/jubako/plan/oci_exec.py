@@ -55,7 +55,7 @@ def _steps(
     yield process.HideProcess()
     if program.terminal:
         size = program.console_size
-        yield terminal.OpenJoinedTerminal(size.height if size else 0, size.width if size else 0, raw_output=True)
+        yield terminal.OpenJoinedTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
         yield terminal.UseTerminal()
     if making.new_keyring:

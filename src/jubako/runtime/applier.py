@@ -183,7 +183,10 @@ class Applier:
     def _answer_to(self, connection: scm.Socket) -> None:
         """From here on it is the process behind `connection` that hears of a failure, and of its absence."""
         for link in set(self.links.values()):
-            link.close()
+            if link is self.parent:
+                link.close()
+            else:
+                link.detach()  # a sibling's link to its cloner: `CloseDescriptors` has left the channel alone
         self.links = {RUNTIME: connection}
         self.parent = connection
         self.slots["channel"] = connection.fileno()
