@@ -203,11 +203,11 @@ def _mounts_at(path: str, recursive: bool) -> list[str]:
         return [path]
     with open("/proc/self/mountinfo", "rb", buffering=0) as file:
         text = b"".join(iter(lambda: file.read(1 << 16), b""))
-    points = [os.fsdecode(_unescape(line.split()[4])) for line in text.splitlines()]
+    points = [os.fsdecode(unescape(line.split()[4])) for line in text.splitlines()]
     return [point for point in dict.fromkeys(points) if point == path or point.startswith(path.rstrip("/") + "/")]
 
 
-def _unescape(field: bytes) -> bytes:
+def unescape(field: bytes) -> bytes:
     for escaped, plain in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
         field = field.replace(escaped, plain)
     return field

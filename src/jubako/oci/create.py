@@ -76,10 +76,10 @@ def create(options: CreateOptions) -> Created:
     os.umask(0o022)
     container = find_container(options.root, options.id)
     bundle = read_bundle(options.bundle)
-    _refuse_terminal(bundle.spec, options)
+    refuse_terminal(bundle.spec, options)
     ids = settle_ids(bundle.spec)
     container.make()
-    creation = _Creation(container, bundle, ids, options)
+    creation = Creation(container, bundle, ids, options)
     try:
         return creation.run()
     except BaseException:
@@ -89,7 +89,7 @@ def create(options: CreateOptions) -> Created:
         container.unlock()
 
 
-class _Creation:
+class Creation:
     """One creation, step by step; what it makes is undone if it fails."""
 
     def __init__(self, container: Container, bundle: Bundle, ids: Ids, options: CreateOptions) -> None:
@@ -108,7 +108,7 @@ class _Creation:
         container, options, spec = self.container, self.options, self.spec
         container.write(self.state)
         container.write_file("config.json", self.bundle.text)
-        self._make_group()
+        self.make_group()
         slots = Slots({"recorder": self._record})
         self._open_namespaces(slots)
         making, host = self._making(), self._host()
@@ -186,7 +186,7 @@ class _Creation:
             os.mkdir(foreign, 0o711)
         return gather_facts(directory + "/stage", foreign, setgroups_denied=self.ids.deny_setgroups)
 
-    def _make_group(self) -> None:
+    def make_group(self) -> None:
         """The group's name is on disk before the group is there. systemd makes its own when the process is there."""
         self.group = choice = cgroups.choose_group(
             self.spec, self.container.id, self.options.manager, cgroups.is_rootless()
@@ -292,7 +292,7 @@ def _is_staged(plan: Plan) -> bool:
     return any(isinstance(step, CloneSupervisor) for step in plan.steps[:2])
 
 
-def _refuse_terminal(spec: Spec, options: CreateOptions) -> None:
+def refuse_terminal(spec: Spec, options: CreateOptions) -> None:
     if spec.process.terminal and options.detached and not options.console_socket:
         raise UsageError(
             "create container", options.id, reason="process.terminal is true, and nobody would hold the terminal",
