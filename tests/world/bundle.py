@@ -169,9 +169,7 @@ def default_config() -> dict[str, Any]:
                 "args": ["sh"],
                 "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
                 "cwd": "/",
-                "capabilities": {
-                    each: list(CAPABILITIES) for each in ("bounding", "effective", "permitted", "inheritable")
-                },
+                "capabilities": {each: list(CAPABILITIES) for each in ("bounding", "effective", "permitted")},
                 "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
                 "noNewPrivileges": True,
             },

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -102,9 +103,9 @@ static int try_open(char **words) {
     return told(fd < 0 ? -1 : 0);
 }
 
-/* controlling: whether standard input is the terminal that controls the process */
+/* controlling: whether standard input is the terminal that controls the session, and the process leads it */
 static int controlling(void) {
-    printf("%s\n", tcgetpgrp(0) == getpgrp() && getsid(0) == getpid() ? "yes" : "no");
+    printf("%s%s\n", tcgetsid(0) == getsid(0) ? "yes" : "no", getsid(0) == getpid() ? " leader" : "");
     return 0;
 }
 

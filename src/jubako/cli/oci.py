@@ -44,6 +44,7 @@ class Settings:
     manager: str = "cgroupfs"
     rootless: str = "auto"
     debug: bool = False
+    criu: str = ""
 
     def container_root(self) -> str:
         """The directory that containers are kept in."""
@@ -112,7 +113,7 @@ def _settings(values: Values, debug: bool) -> Settings:
         raise UsageError("combine --systemd-cgroup with --cgroup-manager", values.cgroup_manager)
     return Settings(
         os.path.abspath(values.root) if values.root else "", values.log, values.log_format, manager, values.rootless,
-        debug or values.debug,
+        debug or values.debug, values.criu,
     )  # fmt: skip
 
 

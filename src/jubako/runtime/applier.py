@@ -216,13 +216,14 @@ class Applier:
                     send_signal(pidfd, SIGKILL)
                 except ProcessLookupError:
                     pass
+                if child in adopted:
+                    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
             if pid and child not in siblings:
                 os.waitpid(pid, 0)
             self.slots.close(f"{child}_pidfd")
+            # An adopted child that this process has not been told of yet ends by itself when its link is closed.
             self.links.pop(child).close()
         self.children = []
-        if adopted:  # one that nobody has told this process of yet ends by itself: its link is closed
-            _reap_all()
 
     def _names(self) -> tuple[str, ...]:
         return tuple(type(item).__name__ for item in self.plan.steps)
@@ -238,14 +239,6 @@ class Applier:
             hint=item.hint(number),
             step=(position + 1, len(self.plan.steps), type(item).__name__),
         )
-
-
-def _reap_all() -> None:
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
 
 
 def _report_fault(parent: scm.Socket) -> None:

@@ -28,12 +28,18 @@ class OpenTerminal(Step):
     produces = ("master", "slave")
 
     def apply(self, slots: Slots) -> None:
-        ptmx = open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        ptmx = self._open_multiplexer(slots)
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
         if self.raw_output:
             tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
+        self._show_as_console(slots)
+
+    def _open_multiplexer(self, slots: Slots) -> int:
+        return open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+
+    def _show_as_console(self, slots: Slots) -> None:
         fd = make_file_in(slots["root"], "/dev/console", 0o620)
         try:
             mnt.mount(f"/proc/self/fd/{slots['slave']}", f"/proc/self/fd/{fd}", None, mnt.MS_BIND)
