@@ -77,7 +77,7 @@ def test_preserved_descriptors(runtime: Runtime, bundle: Bundle):
         os.write(write, b"through the pipe\n")
         bundle.sh("head -n 1 <&3; [ -e /proc/self/fd/4 ] || echo no more")
         bundle.write()
-        script = f'exec 3<&{read} 4>&-; exec "$@"'
+        script = f'exec 3</proc/self/fd/{read} 4<&-; exec "$@"'
         argv = runtime.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "jubako-test-preserve")
         done = subprocess.run(
             ("sh", "-c", script, "sh", *argv), pass_fds=(read,), capture_output=True, text=True, timeout=60
@@ -85,7 +85,7 @@ def test_preserved_descriptors(runtime: Runtime, bundle: Bundle):
     finally:
         os.close(read)
         os.close(write)
-    assert done.stdout.splitlines()[0] == "through the pipe", done.stderr
+    assert done.stdout.partition(chr(10))[0] == "through the pipe", done.stderr
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
