@@ -23,10 +23,12 @@ def running(runtime: Runtime, bundle: Bundle) -> Container:
     return box
 
 
-# --- run and create -----------------------------------------------------------------------------------------------------
+# --- run and create ---------------------------------------------------------------------------------------------------
 
 
-@rule("command line", "run", "common", "`run` passes the program's streams and exit code on, and deletes the container.")
+@rule(
+    "command line", "run", "common", "`run` passes the program's streams and exit code on, and deletes the container."
+)
 @pytest.mark.parametrize("code", [0, 3, 255])
 def test_run(runtime: Runtime, bundle: Bundle, code: int):
     bundle.sh(f"cat; echo error >&2; exit {code}")
@@ -91,24 +93,22 @@ def test_the_pid_file(runtime: Runtime, bundle: Bundle, place: Path, command: st
 @pytest.mark.parametrize("flag", ["--no-pivot", "--no-new-keyring", "--no-subreaper"])
 def test_flags_of_create(runtime: Runtime, bundle: Bundle, flag: str):
     bundle.sh("cat /test.txt; ls /proc/1/root/usr 2>/dev/null; true")
-    if flag == "--no-subreaper":
-        result = runtime.run(bundle, flag)
-    else:
-        result = runtime.run(bundle, flag)
-    assert result.stdout == "a file of the root file system\n"
+    assert runtime.run(bundle, flag).stdout == "a file of the root file system\n"
 
 
 @rule("command line", "create", "common", "The first process is a child of whoever called, or its subreaper's.")
 def test_the_first_process_belongs_to_the_caller(running: Container):
     parent = next(line for line in running.proc("status").splitlines() if line.startswith("PPid")).split()[1]
-    ancestors = {os.getpid(), int(os.environ.get("JUBAKO_TEST_REAPER", 1)), 1}
+    ancestors = {os.getpid(), int(os.environ.get("JUBAKO_TEST_REAPER", "1")), 1}
     assert int(parent) in ancestors
 
 
-# --- list, state, ps, spec ----------------------------------------------------------------------------------------------
+# --- list, state, ps, spec --------------------------------------------------------------------------------------------
 
 
-@rule("command line", "list", "common", "`list` is a table of ID, PID, STATUS, BUNDLE, CREATED, OWNER; -q the ids alone.")
+@rule(
+    "command line", "list", "common", "`list` is a table of ID, PID, STATUS, BUNDLE, CREATED, OWNER; -q the ids alone."
+)
 def test_list(runtime: Runtime, running: Container, bundles: Callable[..., Bundle]):
     other = runtime.create(bundles("other"))
     lines = runtime("list", check=True).lines
@@ -131,7 +131,9 @@ def test_list_as_json(runtime: Runtime, running: Container):
     assert runtime("list", "--format", "json", check=True).json in (None, [])
 
 
-@rule("command line", "list", "common", "Without a container the table has only its head; without a state directory too.")
+@rule(
+    "command line", "list", "common", "Without a container the table has only its head; without a state directory too."
+)
 def test_list_of_nothing(runtime: Runtime):
     assert runtime("list", "-q", check=True).stdout == ""
     assert len(runtime("list", check=True).lines) <= 1
@@ -173,7 +175,7 @@ def test_spec_rootless(runtime: Runtime, bundle: Bundle):
     assert result.stdout == "a file of the root file system\n"
 
 
-# --- kill and delete ----------------------------------------------------------------------------------------------------
+# --- kill and delete --------------------------------------------------------------------------------------------------
 
 
 @rule("command line", "delete", "common", "`delete --force` ends and deletes a container of any status.")
@@ -206,7 +208,7 @@ def test_kill_all_processes(runtime: Runtime, bundle: Bundle):
     box.wait(pid)
 
 
-# --- global flags -------------------------------------------------------------------------------------------------------
+# --- global flags -----------------------------------------------------------------------------------------------------
 
 
 @rule("command line", "Global flags", "common", "--version names the runtime and the specification's version.")

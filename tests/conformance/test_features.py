@@ -10,7 +10,15 @@ from world.bundle import Bundle
 from world.rule import rule
 from world.runtime import Runtime
 
-PROPERTIES = {"ociVersionMin", "ociVersionMax", "hooks", "mountOptions", "linux", "annotations", "potentiallyUnsafeConfigAnnotations"}
+PROPERTIES = {
+    "ociVersionMin",
+    "ociVersionMax",
+    "hooks",
+    "mountOptions",
+    "linux",
+    "annotations",
+    "potentiallyUnsafeConfigAnnotations",
+}
 LINUX = {
     *("namespaces", "capabilities", "cgroup", "seccomp", "apparmor", "selinux", "intelRdt", "mountExtensions"),
     *("netDevices", "memoryPolicy"),
@@ -27,7 +35,9 @@ def features(runtime: Runtime) -> dict[str, Any]:
 @rule("features.md", "Specification version", "MUST", "Both are accepted as `ociVersion`.")
 def test_the_versions(runtime: Runtime, bundle: Bundle, features: dict[str, Any]):
     least, most = features["ociVersionMin"], features["ociVersionMax"]
-    assert [int(part) for part in least.split("-")[0].split(".")] <= [int(part) for part in most.split("-")[0].split(".")]
+    assert [int(part) for part in least.split("-")[0].split(".")] <= [
+        int(part) for part in most.split("-")[0].split(".")
+    ]
     for version in (least, most):
         bundle.config["ociVersion"] = version
         assert runtime.says(bundle, "echo here") == "here"
@@ -49,7 +59,9 @@ def test_the_hooks(features: dict[str, Any]):
 @rule("features.md", "Mount Options", "MUST", "Each listed option is understood; the table's options are all listed.")
 def test_the_mount_options(runtime: Runtime, bundle: Bundle, features: dict[str, Any]):
     listed = features["mountOptions"]
-    assert {"ro", "rro", "rbind", "rslave", "tmpcopyup", "nosymfollow", "rnosymfollow", "idmap", "ridmap"} <= set(listed)
+    assert {"ro", "rro", "rbind", "rslave", "tmpcopyup", "nosymfollow", "rnosymfollow", "idmap", "ridmap"} <= set(
+        listed
+    )
     bundle.mount("/mnt", "tmpfs", "tmpfs")
     for option in listed:
         if option not in ("bind", "rbind", "remount", "idmap", "ridmap", "acl", "noacl"):
@@ -86,7 +98,9 @@ def test_seccomp(runtime: Runtime, bundle: Bundle, features: dict[str, Any]):
     seccomp = features["linux"]["seccomp"]
     assert seccomp["enabled"] is True
     actions = [action for action in seccomp["actions"] if action != "SCMP_ACT_NOTIFY"]
-    assert {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"} <= set(actions)
+    assert {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"} <= set(
+        actions
+    )
     assert "SCMP_ACT_NOTIFY" in seccomp["actions"]
     assert set(seccomp["supportedFlags"]) <= set(seccomp["knownFlags"])
     bundle.linux["seccomp"] = {
@@ -94,7 +108,10 @@ def test_seccomp(runtime: Runtime, bundle: Bundle, features: dict[str, Any]):
         "architectures": [each for each in seccomp["archs"] if "X86" in each or "X32" in each],
         "flags": [each for each in seccomp["supportedFlags"] if "RECV" not in each],
         "syscalls": [
-            *({"names": [f"{'sync' if action != 'SCMP_ACT_ALLOW' else 'read'}"], "action": action} for action in actions[:1]),
+            *(
+                {"names": [f"{'sync' if action != 'SCMP_ACT_ALLOW' else 'read'}"], "action": action}
+                for action in actions[:1]
+            ),
             *(
                 {
                     "names": ["setpriority"],

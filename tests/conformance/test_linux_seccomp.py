@@ -51,8 +51,12 @@ def test_a_call_is_refused(runtime: Runtime, bundle: Bundle):
 
 @rule("config-linux.md", "Seccomp", "MUST", "`defaultAction` holds for every call that no rule names.")
 def test_the_default_action(runtime: Runtime, bundle: Bundle):
-    names = "execve exit_group exit brk arch_prctl mmap mprotect fstat newfstatat write read close prctl uname readlink "
-    names += "set_tid_address set_robust_list rseq prlimit64 getrandom munmap readlinkat ioctl rt_sigprocmask rt_sigaction "
+    names = (
+        "execve exit_group exit brk arch_prctl mmap mprotect fstat newfstatat write read close prctl uname readlink "
+    )
+    names += (
+        "set_tid_address set_robust_list rseq prlimit64 getrandom munmap readlinkat ioctl rt_sigprocmask rt_sigaction "
+    )
     names += "execveat open openat fcntl futex"
     bundle.linux["seccomp"] = {"defaultAction": ERRNO, "syscalls": [{"names": names.split(), "action": ALLOW}]}
     assert called(runtime, bundle, GETPRIORITY, 0, 0) == "EPERM"
@@ -126,7 +130,9 @@ def test_arguments(
     assert runtime.says(bundle, ";".join(calls)).split() == ["ENODATA"] * len(refused) + ["EINVAL"] * len(allowed)
 
 
-@rule("config-linux.md", "Seccomp", "MUST", "Several conditions of a rule must all hold; several rules are alternatives.")
+@rule(
+    "config-linux.md", "Seccomp", "MUST", "Several conditions of a rule must all hold; several rules are alternatives."
+)
 def test_several_conditions(runtime: Runtime, bundle: Bundle):
     both = [{"index": index, "value": 7, "op": "SCMP_CMP_EQ"} for index in (1, 2)]
     other = [{"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}]
@@ -183,7 +189,9 @@ def test_with_and_without_new_privileges(runtime: Runtime, bundle: Bundle, flag:
     assert called(runtime, bundle, GETPRIORITY, 0, 0) == "EPERM"
 
 
-@rule("config-linux.md", "Seccomp", "MUST", "Unknown actions, operators, flags, architectures and empty names are errors.")
+@rule(
+    "config-linux.md", "Seccomp", "MUST", "Unknown actions, operators, flags, architectures and empty names are errors."
+)
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -266,8 +274,18 @@ def listening(path: Path) -> Iterator[Agent]:
             path.unlink()
 
 
-@rule("config-linux.md", "Seccomp", "MUST", "With NOTIFY the descriptor goes to `listenerPath` with the container's state.")
-@rule("config-linux.md", "The Container Process State", "MUST", "It is JSON; `fds` names the descriptors; one a connection.")
+@rule(
+    "config-linux.md",
+    "Seccomp",
+    "MUST",
+    "With NOTIFY the descriptor goes to `listenerPath` with the container's state.",
+)
+@rule(
+    "config-linux.md",
+    "The Container Process State",
+    "MUST",
+    "It is JSON; `fds` names the descriptors; one a connection.",
+)
 def test_a_listener(runtime: Runtime, bundle: Bundle, place: Path):
     with listening(place / "agent") as agent:
         filtered(bundle, forbid(action="SCMP_ACT_NOTIFY"), listenerPath=str(agent.path), listenerMetadata="opaque=1")
