@@ -147,9 +147,8 @@ def test_hooks_of_the_runtime_run_outside(runtime: Runtime, recorded: Recorded, 
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 def test_hooks_of_the_container_run_inside(runtime: Runtime, recorded: Recorded, kind: str):
     recorded.add(kind)
-    box = runtime.create(recorded.bundle)
+    box = runtime.start_new(recorded.bundle)
     inside = {each: os.readlink(f"/proc/{box.pid}/ns/{each}") for each in ("mnt", "pid", "net", "ipc", "uts")}
-    box.start()
     assert recorded.namespaces(kind) == inside
 
 

@@ -94,14 +94,14 @@ def test_the_console_device(runtime: Runtime, tty_bundle: Bundle, console_socket
     assert numbers[0] == numbers[1]
 
 
-@rule("command line", "Terminals", "common", "A new terminal does not turn a line feed into two characters.")
-def test_line_feeds_stay_as_they_are(runtime: Runtime, tty_bundle: Bundle, console_socket: ConsoleSocket):
+@rule("command line", "Terminals", "common", "A new terminal ends lines as every new one does, for engines' clients are raw.")
+def test_lines_end_with_carriage_returns(runtime: Runtime, tty_bundle: Bundle, console_socket: ConsoleSocket):
     tty_bundle.args("printf", "one\\ntwo\\n")
     box = runtime.create(tty_bundle, "--console-socket", str(console_socket.path))
     console = console_socket.accept()
-    assert not console.output_modes & termios.ONLCR
+    assert console.output_modes & termios.ONLCR
     box.start()
-    assert console.read_to_end() == "one\ntwo\n"
+    assert console.read_to_end() == "one\r\ntwo\r\n"
 
 
 @rule("config-linux.md", "Default Devices", "MUST", "The terminal belongs to the user of the process.")

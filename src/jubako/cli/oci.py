@@ -127,13 +127,23 @@ def _print_version() -> int:
 
 
 def _report(failure: JubakoError) -> None:
-    text = str(failure)
+    text = _with_small_letters(failure)
     _log("error", text)
     if settings.debug:
         import traceback
 
         traceback.print_exception(failure)
     _say(text)
+
+
+def _with_small_letters(failure: JubakoError) -> str:
+    """The message with its cause spelt as Go does: `docker run` makes the exit codes 126 and 127 of the very words
+    "permission denied" and "no such file or directory"."""
+    text = str(failure)
+    if failure.errno:
+        cause = os.strerror(failure.errno)
+        text = text.replace(cause, cause[0].lower() + cause[1:])
+    return text
 
 
 def _say(text: str) -> None:

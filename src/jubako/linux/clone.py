@@ -13,6 +13,7 @@ from jubako.linux import foreign as ctypes
 from jubako.linux.libc import SYS, check, error, libc
 
 CLONE_NEWTIME = 0x00000080
+CLONE_FILES = 0x00000400
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
@@ -51,6 +52,19 @@ def clone(flags: int) -> tuple[int, int]:
     the caller's parent can wait for it. `CLONE_NEWTIME` wants clone3(2), since clone(2) has no room for that flag;
     where a filter around us answers ENOSYS, unshare(2) takes it beforehand, for this and all later children.
     """
+    pid = -1
+    ctypes.pythonapi.PyOS_BeforeFork()  # from Python 3.13 on the child gives back the locks that this takes
+    try:
+        pid, pidfd = _clone(flags)
+    finally:
+        if pid == 0:
+            ctypes.pythonapi.PyOS_AfterFork_Child()
+        else:
+            ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid, pidfd
+
+
+def _clone(flags: int) -> tuple[int, int]:
     pidfd = ctypes.c_int(-1)
     pid = -1
     if flags & CLONE_NEWTIME:
@@ -64,10 +78,18 @@ def clone(flags: int) -> tuple[int, int]:
             "clone",
             namespace_names(flags),
         )
+    return pid, pidfd.value if pid else -1
+
+
+def clone_beside() -> int:
+    """Fork a child that shares the table of descriptors until one of the two executes a program; 0 in the child.
+
+    It ends without a signal, and no plain wait(2) of whatever this process becomes will find it.
+    """
+    pid = check(libc.syscall(SYS["clone"], ctypes.c_ulong(CLONE_FILES), 0, 0, 0, 0), "clone", "CLONE_FILES")
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0, -1
-    return pid, pidfd.value
+    return pid
 
 
 def _clone3(flags: int, pidfd: ctypes.c_int) -> int:

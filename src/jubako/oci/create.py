@@ -31,7 +31,7 @@ from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
-from jubako.runtime.facts import gather_facts, is_whole
+from jubako.runtime.facts import gather_facts
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
 
@@ -99,6 +99,7 @@ class Creation:
         self.spec = ids.spec
         self.options = options
         self.group: GroupChoice | None = None
+        self.resources = self.spec.linux.resources or Resources()
         self.opened: list[int] = []
         self.hosts: tuple[str, ...] = ()
         self.state = _first_state(container.id, bundle, self.spec)
@@ -136,8 +137,8 @@ class Creation:
             os.close(fd)
         end_process(self.state)
         try:
-            if self.state.cgroup:
-                remove_group(self.state.cgroup)
+            if self.state.cgroup or self.state.unit:
+                remove_group(self.state.cgroup, self.state.unit)
         except (JubakoError, OSError):
             pass
         if self.state.pid:
@@ -170,6 +171,8 @@ class Creation:
             console=bool(options.console_socket),
             modules=modules,
             hosts=self.hosts,
+            listens=listens(spec),
+            scope=bool(self.state.unit),
             powerless=self.ids.powerless,
             new_keyring=not options.no_new_keyring,
         )
@@ -184,20 +187,46 @@ class Creation:
         return gather_facts(directory + "/stage", foreign, setgroups_denied=self.ids.deny_setgroups)
 
     def make_group(self) -> None:
-        """The group's name is on disk before the group is there."""
-        spec, resources = self.spec, self.spec.linux.resources or Resources()
-        rootless = os.geteuid() != 0 or not is_whole()
-        self.group = choice = cgroups.choose_group(spec, self.container.id, self.options.manager, rootless)
-        if not choice.path:
-            return
-        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside, unit=choice.unit)
-        self.container.write(self.state)
-        cgroups.make_group(choice, resources)
-        if not rootless and not any(one.type == "user" for one in spec.linux.namespaces):
-            from jubako.oci.devices import read_rules, restrict_devices
+        """The group's name is on disk before the group is there. systemd makes its own when the process is there."""
+        self.group = choice = cgroups.choose_group(
+            self.spec, self.container.id, self.options.manager, cgroups.is_rootless()
+        )
+        if choice.unit:
+            self.state = replace(self.state, unit=choice.unit)
+            self.container.write(self.state)
+        elif choice.path:
+            self._note_group(choice)
+            cgroups.make_group(choice, self.resources, self._root_outside())
+            self._restrict_devices(choice.path)
 
-            restrict_devices(choice.path, read_rules(resources.devices))
-            self.state = replace(self.state, device_filter=True)
+    def _start_scope(self, pid: int) -> None:
+        from jubako.oci.systemd import start_scope
+
+        assert self.group is not None
+        choice = start_scope(self.group, self.resources, pid, self.container.id, self._root_outside())
+        self._note_group(choice)
+        self._restrict_devices(choice.path)
+
+    def _note_group(self, choice: GroupChoice) -> None:
+        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside)
+        self.container.write(self.state)
+
+    def _restrict_devices(self, group: str) -> None:
+        """Device rules are for who could make device nodes: nobody in a user namespace of its own."""
+        if cgroups.is_rootless() or any(one.type == "user" for one in self.spec.linux.namespaces):
+            return
+        from jubako.oci.devices import read_rules, restrict_devices
+
+        restrict_devices(group, read_rules(self.resources.devices))
+        self.state = replace(self.state, device_filter=True)
+
+    def _root_outside(self) -> tuple[int, int] | None:
+        """Who the container's root is outside, if it has one."""
+        linux = self.spec.linux
+        found = [
+            one.host_id for maps in (linux.uid_mappings, linux.gid_mappings) for one in maps if one.container_id == 0
+        ]
+        return (found[0], found[1]) if len(found) == 2 else None
 
     def _open_namespaces(self, slots: Slots) -> None:
         for namespace in self.spec.linux.namespaces:
@@ -227,9 +256,12 @@ class Creation:
         if moment == "cloned":
             slots["init_pid"] = pid  # also where another process has cloned it
             self.state = replace(self.state, pid=pid, pid_start=start_time(pid))
+            self.container.write(self.state)
+            if self.state.unit:
+                self._start_scope(pid)
         else:
             self.state = replace(self.state, made=True)
-        self.container.write(self.state)
+            self.container.write(self.state)
 
 
 def _first_state(identifier: str, bundle: Bundle, spec: Spec) -> State:
@@ -257,7 +289,7 @@ def _as_json(hook: Hook) -> dict[str, object]:
 def _is_staged(plan: Plan) -> bool:
     from jubako.plan.steps.processes import CloneSupervisor
 
-    return isinstance(plan.steps[0], CloneSupervisor)
+    return any(isinstance(step, CloneSupervisor) for step in plan.steps[:2])
 
 
 def refuse_terminal(spec: Spec, options: CreateOptions) -> None:
@@ -307,8 +339,17 @@ def compile_filter(spec: Spec) -> tuple[bytes, int]:
         return b"", 0
     from jubako.plan.seccomp import custom_filter
 
-    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp")
+    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp", listening=listens(spec))
     return found.program, found.flags
+
+
+def listens(spec: Spec) -> bool:
+    """Whether somebody outside answers some of the program's system calls."""
+    if spec.linux.seccomp is None or not spec.linux.seccomp.listener_path:
+        return False
+    from jubako.plan.seccomp import wants_listener
+
+    return wants_listener(spec.linux.seccomp)
 
 
 def find_modules(spec: Spec) -> Modules:

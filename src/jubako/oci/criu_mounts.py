@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from jubako.errors import JubakoError, UsageError
-from jubako.linux.binding import unescape
+from jubako.linux.mount import unescape
 from jubako.linux.openat2 import make_directory_in, make_file_in, open_in
 from jubako.plan.host import STANDARD_DEVICES
 from jubako.plan.mount_options import read_options

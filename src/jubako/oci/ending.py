@@ -92,10 +92,10 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
                 hint="kill it first, or pass --force",
             )  # fmt: skip
         end_process(state)
-    if state.cgroup:
+    if state.cgroup or state.unit:
         from jubako.oci.groups import remove_group
 
-        remove_group(state.cgroup)
+        remove_group(state.cgroup, state.unit)
     container.remove()
     run_hooks(container, state, "poststop", "stopped", warn)
 

@@ -89,10 +89,15 @@ def remove_group(group: str, unit: str = "", seconds: float = _PATIENCE) -> None
     """End what is still in the group and remove it with all that the container made below; one that is gone is fine.
 
     The kernel takes the last processes away a moment after they have ended; until then the directories are busy. A
-    `unit` of systemd goes with its group.
+    `unit` of systemd is stopped.
     """
     if group and os.path.isdir(group):
         _empty_group(group, seconds)
+    if unit:
+        from jubako.oci.cgroups import is_rootless
+        from jubako.oci.systemd import stop_unit
+
+        stop_unit(unit, is_rootless())
 
 
 def _empty_group(group: str, seconds: float) -> None:

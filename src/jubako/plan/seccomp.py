@@ -111,11 +111,20 @@ def default_filter(machine: str, capabilities: Collection[str], cache_directory:
     return CompiledFilter(compiled_filter(resolved, cache_directory))
 
 
-def custom_filter(asked: Seccomp, cache_directory: str) -> CompiledFilter:
-    """The filter for a document's `linux.seccomp`, with its flags; `UsageError` for what cannot be kept."""
+def custom_filter(asked: Seccomp, cache_directory: str, *, listening: bool = False) -> CompiledFilter:
+    """The filter for a document's `linux.seccomp`, with its flags; `UsageError` for what cannot be kept.
+
+    `listening` says that the plan connects to its `listenerPath` (`plan.steps.notify`): then calls may be left to that,
+    and the filter is loaded with a listener.
+    """
     from jubako.spec.seccomp_profile import Filter
 
-    return _filter_here(Filter(asked), cache_directory)
+    return _filter_here(Filter(asked), cache_directory, listening=listening)
+
+
+def wants_listener(asked: Seccomp) -> bool:
+    """Whether the document leaves a system call to somebody else's answer."""
+    return "SCMP_ACT_NOTIFY" in (asked.default_action, *(rule.action for rule in asked.syscalls))
 
 
 def filter_flags(asked: Seccomp) -> int:
@@ -128,18 +137,24 @@ def filter_flags(asked: Seccomp) -> int:
     return flags
 
 
-def _filter_here(wanted: Filter, cache_directory: str) -> CompiledFilter:
+def _filter_here(wanted: Filter, cache_directory: str, *, listening: bool = False) -> CompiledFilter:
     """`wanted` for programs of this machine, whatever architectures it lists: its own program has to run."""
     from jubako.spec.seccomp_profile import oci_architecture
 
     asked = wanted.seccomp
-    if asked.listener_path or "SCMP_ACT_NOTIFY" in (asked.default_action, *(rule.action for rule in asked.syscalls)):
+    notifies = wants_listener(asked)
+    if (notifies and not (listening and asked.listener_path)) or (asked.listener_path and not listening):
         reason = "there is no listener that could answer"
-        raise UsageError("use seccomp action", "SCMP_ACT_NOTIFY", reason=reason)
+        raise UsageError("use seccomp action", "SCMP_ACT_NOTIFY", reason=reason, hint="name one with listenerPath")
+    flags = filter_flags(asked)
+    if notifies:  # with one thread there is nothing to synchronise, and old kernels refuse both together
+        flags = flags & ~kernel.SECCOMP_FILTER_FLAG_TSYNC | kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    else:  # it says how a listener is waited for
+        flags &= ~kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
     native = oci_architecture(os.uname().machine)
     if native not in asked.architectures:
         wanted = replace(wanted, seccomp=replace(asked, architectures=(native, *asked.architectures)))
-    return CompiledFilter(compiled_filter(wanted, cache_directory), filter_flags(asked))
+    return CompiledFilter(compiled_filter(wanted, cache_directory), flags)
 
 
 def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:

@@ -197,6 +197,7 @@ def check_seccomp(seccomp: Seccomp) -> None:
         for position, value in enumerate(values):
             if value not in known:
                 raise Wrong(f"{quoted(value)} is not one of {', '.join(known)}", f"{name}[{position}]")
+    _check_errno(seccomp.default_action, seccomp.default_errno_ret, "defaultErrnoRet")
     if seccomp.listener_metadata and not seccomp.listener_path:
         raise Wrong("must not be set without listenerPath", "listenerMetadata")
     for position, rule in enumerate(seccomp.syscalls):
@@ -204,10 +205,16 @@ def check_seccomp(seccomp: Seccomp) -> None:
             raise Wrong("must name a system call", f"syscalls[{position}].names")
         if rule.action not in SECCOMP_ACTIONS:
             raise Wrong(f"{quoted(rule.action)} is not an action of seccomp", f"syscalls[{position}].action")
+        _check_errno(rule.action, rule.errno_ret, f"syscalls[{position}].errnoRet")
         for number, argument in enumerate(rule.args):
             if argument.op not in SECCOMP_OPERATORS:
                 path = f"syscalls[{position}].args[{number}].op"
                 raise Wrong(f"{quoted(argument.op)} is not a comparison of seccomp", path)
+
+
+def _check_errno(action: str, number: int | None, path: str) -> None:
+    if number is not None and action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
+        raise Wrong(f"{action} answers with no error number", path)
 
 
 def _within(name: str, checker: Callable[[T], None], value: T) -> None:

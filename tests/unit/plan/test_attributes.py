@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -19,7 +20,7 @@ from jubako.plan.devices import plan_devices
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import RUNTIME, SUPERVISOR, Slots
 from jubako.plan.steps import attributes as steps
-from jubako.plan.steps import devices, oci_mounts, resctrl
+from jubako.plan.steps import console, devices, oci_mounts, resctrl
 from jubako.record import replace
 from jubako.spec.types import (
     Capabilities,
@@ -278,6 +279,39 @@ def test_a_device_is_bound_and_known_by_its_number(tmp_path: Path) -> None:
     fifo = "prw-r-----"
     told = "not the character device 1:3"
     assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == [True, True, fifo, "pts/ptmx", "/proc/self/fd", told]
+
+
+def test_the_console_is_the_containers_own_terminal_and_no_link(tmp_path: Path) -> None:
+    def look(link: str) -> list[Any]:
+        slots = world(tmp_path)
+        oci_mounts.MountNew("devpts", "devpts", "/dev/pts", data=("newinstance", "ptmxmode=0666")).apply(slots)
+        (tmp_path / "file").touch()
+        if link:
+            (tmp_path / "dev/console").symlink_to(link)
+        try:
+            console.OpenPlainTerminal(5, 6, True).apply(slots)
+        except OSError as failure:
+            return [failure.errno, os.stat(tmp_path / "file").st_size]
+        same = os.path.samestat(os.fstat(slots["slave"]), os.stat(tmp_path / "dev/console"))
+        return [same, list(os.get_terminal_size(slots["master"]))]
+
+    assert in_child(lambda: look(""), CLONE_NEWUSER | CLONE_NEWNS) == [True, [6, 5]]
+    for link in ("/file", "pts/ptmx", "/none"):
+        assert in_child(lambda link=link: look(link), CLONE_NEWUSER | CLONE_NEWNS)[0] == errno.ELOOP
+
+
+def test_a_multiplexer_that_is_none_is_not_opened(tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        slots = world(tmp_path)
+        (tmp_path / "dev/pts").mkdir()
+        os.mkfifo(tmp_path / "dev/pts/ptmx")
+        try:
+            console.OpenPlainTerminal().apply(slots)
+        except OSError as failure:
+            return [failure.strerror]
+        return []
+
+    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == ["not a terminal multiplexer"]
 
 
 @pytest.mark.parametrize("link", ["dev", "dev/null"])

@@ -21,19 +21,21 @@ class OpenTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
-    """Line ends stay as the program writes them (no ONLCR): who holds the master is a terminal and adds its own."""
 
     needs = ("root",)
     produces = ("master", "slave")
 
     def apply(self, slots: Slots) -> None:
-        ptmx = open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        ptmx = self._open_multiplexer(slots)
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
+        self._show_as_console(slots)
+
+    def _open_multiplexer(self, slots: Slots) -> int:
+        return open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+
+    def _show_as_console(self, slots: Slots) -> None:
         fd = make_file_in(slots["root"], "/dev/console", 0o620)
         try:
             mnt.mount(f"/proc/self/fd/{slots['slave']}", f"/proc/self/fd/{fd}", None, mnt.MS_BIND)
@@ -104,7 +106,6 @@ class OpenJoinedTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
 
     produces = ("master", "slave")
 
@@ -114,8 +115,6 @@ class OpenJoinedTerminal(Step):
         if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != 5:
             raise OSError(19, "not a terminal multiplexer", "/dev/pts/ptmx")
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
 
