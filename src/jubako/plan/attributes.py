@@ -7,10 +7,7 @@ What this host cannot keep is refused here, before anything starts.
 from __future__ import annotations
 
 from jubako.errors import UsageError
-from jubako.linux.lsm import APPARMOR, SELINUX
-from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import Step
-from jubako.plan.steps import attributes as steps
 from jubako.record import record
 from jubako.spec.check_attributes import read_numbers
 from jubako.spec.types import Linux, Process, Spec
@@ -18,6 +15,8 @@ from jubako.spec.types import Linux, Process, Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from jubako.plan.namespaces import NamespaceSet
 
 _IPC = frozenset(
     f"kernel.{name}"
@@ -39,7 +38,7 @@ class Modules:
 
 def gather_modules() -> Modules:
     """The facts, as of now."""
-    from jubako.linux.lsm import is_enabled
+    from jubako.linux.lsm import APPARMOR, SELINUX, is_enabled
     from jubako.linux.resctrl import find_mount
 
     return Modules(is_enabled(APPARMOR), is_enabled(SELINUX), find_mount())
@@ -48,6 +47,10 @@ def gather_modules() -> Modules:
 def plan_scheduling(program: Process, *, joined: bool = False) -> Iterator[Step]:
     """Scheduler and priority of input and output: by the runtime, once init has its ids, or by a program that joins."""
     scheduler, priority = program.scheduler, program.io_priority
+    if scheduler is None and priority is None:
+        return
+    from jubako.plan.steps import attributes as steps
+
     if scheduler is not None:
         kind = steps.SetOwnScheduler if joined else steps.SetScheduler
         yield kind(
@@ -62,6 +65,8 @@ def plan_memory(linux: Linux) -> Iterator[Step]:
     """The memory policy, of init before it becomes the program."""
     policy = linux.memory_policy
     if policy is not None:
+        from jubako.plan.steps import attributes as steps
+
         nodes = read_numbers(policy.nodes) if policy.nodes else ()
         yield steps.SetMemoryPolicy(policy.mode, nodes, policy.flags)
 
@@ -69,23 +74,34 @@ def plan_memory(linux: Linux) -> Iterator[Step]:
 def plan_personality(linux: Linux) -> Iterator[Step]:
     """The personality, of init or of a program that joins."""
     if linux.personality is not None:
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetPersonality(linux.personality.domain)
 
 
 def plan_initial_affinity(program: Process) -> Iterator[Step]:
     """`exec`: the joining process's CPUs, before it enters the control group."""
     if program.exec_cpu_affinity is not None and program.exec_cpu_affinity.initial:
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetInitialAffinity(read_numbers(program.exec_cpu_affinity.initial))
 
 
 def plan_final_affinity(program: Process) -> Iterator[Step]:
     """`exec`: the program's CPUs, when it is in the control group."""
     if program.exec_cpu_affinity is not None and program.exec_cpu_affinity.final:
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetFinalAffinity(read_numbers(program.exec_cpu_affinity.final))
 
 
 def plan_labels(program: Process, modules: Modules) -> Iterator[Step]:
     """The security modules' labels for the program, while the process may still mount a procfs of its own."""
+    if not program.apparmor_profile and not program.selinux_label:
+        return
+    from jubako.linux.lsm import APPARMOR, SELINUX
+    from jubako.plan.steps import attributes as steps
+
     if program.apparmor_profile and (modules.apparmor or program.apparmor_profile != "unconfined"):
         if not modules.apparmor:
             raise UsageError(
@@ -124,6 +140,8 @@ def plan_parameters(spec: Spec, spaces: NamespaceSet, hosts: tuple[str, ...] = (
             raise UsageError(
                 "set the kernel parameter", name, reason=f"the container has no {kind} namespace of its own"
             )
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetKernelParameter(name, path, value)
 
 
@@ -139,19 +157,19 @@ def parameter_path(name: str) -> str:
 
 def plan_net_devices(linux: Linux) -> Iterator[Step]:
     """`linux.netDevices`: moved by the runtime, once init has its network namespace and before its parameters."""
-    from jubako.plan.steps.netdevices import MoveNetDevice
-
     for device in linux.net_devices:
+        from jubako.plan.steps.netdevices import MoveNetDevice
+
         yield MoveNetDevice(device.device, device.name or device.device)
 
 
 def plan_resctrl(linux: Linux, modules: Modules, container: str) -> Iterator[Step]:
     """`linux.intelRdt`: init is placed in its group by the runtime. Raises `UsageError` without resctrl."""
-    from jubako.plan.steps.resctrl import PlaceInResctrl
-
     asked = linux.intel_rdt
     if asked is None:
         return
+    from jubako.plan.steps.resctrl import PlaceInResctrl
+
     if not modules.resctrl:
         raise UsageError(
             "use intelRdt", asked.clos_id, reason="resctrl is not mounted on this host",
