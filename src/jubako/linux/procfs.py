@@ -98,15 +98,6 @@ def write_in_procfs(proc: int, path: str, data: bytes) -> None:
         os.close(fd)
 
 
-def mount_id(fd: int) -> int:
-    """The number of the mount that `fd` lies on (fdinfo, `mnt_id`), to tell two mounts of one file system apart."""
-    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
-        for line in file.read(4096).splitlines():
-            if line.startswith(b"mnt_id:"):
-                return int(line.split()[1])
-    return -1
-
-
 def _walk(proc: int, path: str, flags: int) -> int:
     """Without openat2: component by component, each on the file system and the mount that the walk began on."""
     parts = [part for part in path.split("/") if part not in ("", ".")]

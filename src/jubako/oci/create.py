@@ -9,6 +9,8 @@ from __future__ import annotations
 import _socket
 import fcntl
 import os
+from _struct import pack
+from errno import EAGAIN
 
 from jubako import jsontext
 from jubako.errors import JubakoError, UsageError
@@ -31,7 +33,7 @@ from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
-from jubako.runtime.facts import gather_facts, is_whole
+from jubako.runtime.facts import gather_facts
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from jubako.oci.cgroups import GroupChoice
 
 SOCKET = "start"
+CONSOLE_PATIENCE = 5
+"""Seconds that who listens at --console-socket gets to accept."""
 
 
 @record
@@ -76,10 +80,10 @@ def create(options: CreateOptions) -> Created:
     os.umask(0o022)
     container = find_container(options.root, options.id)
     bundle = read_bundle(options.bundle)
-    _refuse_terminal(bundle.spec, options)
+    refuse_terminal(bundle.spec, options)
     ids = settle_ids(bundle.spec)
     container.make()
-    creation = _Creation(container, bundle, ids, options)
+    creation = Creation(container, bundle, ids, options)
     try:
         return creation.run()
     except BaseException:
@@ -89,7 +93,7 @@ def create(options: CreateOptions) -> Created:
         container.unlock()
 
 
-class _Creation:
+class Creation:
     """One creation, step by step; what it makes is undone if it fails."""
 
     def __init__(self, container: Container, bundle: Bundle, ids: Ids, options: CreateOptions) -> None:
@@ -99,6 +103,7 @@ class _Creation:
         self.spec = ids.spec
         self.options = options
         self.group: GroupChoice | None = None
+        self.resources = self.spec.linux.resources or Resources()
         self.opened: list[int] = []
         self.hosts: tuple[str, ...] = ()
         self.state = _first_state(container.id, bundle, self.spec)
@@ -107,7 +112,7 @@ class _Creation:
         container, options, spec = self.container, self.options, self.spec
         container.write(self.state)
         container.write_file("config.json", self.bundle.text)
-        self._make_group()
+        self.make_group()
         slots = Slots({"recorder": self._record})
         self._open_namespaces(slots)
         making, host = self._making(), self._host()
@@ -136,8 +141,8 @@ class _Creation:
             os.close(fd)
         end_process(self.state)
         try:
-            if self.state.cgroup:
-                remove_group(self.state.cgroup)
+            if self.state.cgroup or self.state.unit:
+                remove_group(self.state.cgroup, self.state.unit)
         except (JubakoError, OSError):
             pass
         if self.state.pid:
@@ -170,6 +175,8 @@ class _Creation:
             console=bool(options.console_socket),
             modules=modules,
             hosts=self.hosts,
+            listens=listens(spec),
+            scope=bool(self.state.unit),
             powerless=self.ids.powerless,
             new_keyring=not options.no_new_keyring,
         )
@@ -183,21 +190,47 @@ class _Creation:
             os.mkdir(foreign, 0o711)
         return gather_facts(directory + "/stage", foreign, setgroups_denied=self.ids.deny_setgroups)
 
-    def _make_group(self) -> None:
-        """The group's name is on disk before the group is there."""
-        spec, resources = self.spec, self.spec.linux.resources or Resources()
-        rootless = os.geteuid() != 0 or not is_whole()
-        self.group = choice = cgroups.choose_group(spec, self.container.id, self.options.manager, rootless)
-        if not choice.path:
-            return
-        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside, unit=choice.unit)
-        self.container.write(self.state)
-        cgroups.make_group(choice, resources)
-        if not rootless and not any(one.type == "user" for one in spec.linux.namespaces):
-            from jubako.oci.devices import read_rules, restrict_devices
+    def make_group(self) -> None:
+        """The group's name is on disk before the group is there. systemd makes its own when the process is there."""
+        self.group = choice = cgroups.choose_group(
+            self.spec, self.container.id, self.options.manager, cgroups.is_rootless()
+        )
+        if choice.unit:
+            self.state = replace(self.state, unit=choice.unit)
+            self.container.write(self.state)
+        elif choice.path:
+            self._note_group(choice)
+            cgroups.make_group(choice, self.resources, self._root_outside())
+            self._restrict_devices(choice.path)
 
-            restrict_devices(choice.path, read_rules(resources.devices))
-            self.state = replace(self.state, device_filter=True)
+    def _start_scope(self, pid: int) -> None:
+        from jubako.oci.systemd import start_scope
+
+        assert self.group is not None
+        choice = start_scope(self.group, self.resources, pid, self.container.id, self._root_outside())
+        self._note_group(choice)
+        self._restrict_devices(choice.path)
+
+    def _note_group(self, choice: GroupChoice) -> None:
+        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside)
+        self.container.write(self.state)
+
+    def _restrict_devices(self, group: str) -> None:
+        """Device rules are for who could make device nodes: nobody in a user namespace of its own."""
+        if cgroups.is_rootless() or any(one.type == "user" for one in self.spec.linux.namespaces):
+            return
+        from jubako.oci.devices import read_rules, restrict_devices
+
+        restrict_devices(group, read_rules(self.resources.devices))
+        self.state = replace(self.state, device_filter=True)
+
+    def _root_outside(self) -> tuple[int, int] | None:
+        """Who the container's root is outside, if it has one."""
+        linux = self.spec.linux
+        found = [
+            one.host_id for maps in (linux.uid_mappings, linux.gid_mappings) for one in maps if one.container_id == 0
+        ]
+        return (found[0], found[1]) if len(found) == 2 else None
 
     def _open_namespaces(self, slots: Slots) -> None:
         for namespace in self.spec.linux.namespaces:
@@ -227,9 +260,12 @@ class _Creation:
         if moment == "cloned":
             slots["init_pid"] = pid  # also where another process has cloned it
             self.state = replace(self.state, pid=pid, pid_start=start_time(pid))
+            self.container.write(self.state)
+            if self.state.unit:
+                self._start_scope(pid)
         else:
             self.state = replace(self.state, made=True)
-        self.container.write(self.state)
+            self.container.write(self.state)
 
 
 def _first_state(identifier: str, bundle: Bundle, spec: Spec) -> State:
@@ -257,10 +293,10 @@ def _as_json(hook: Hook) -> dict[str, object]:
 def _is_staged(plan: Plan) -> bool:
     from jubako.plan.steps.processes import CloneSupervisor
 
-    return isinstance(plan.steps[0], CloneSupervisor)
+    return any(isinstance(step, CloneSupervisor) for step in plan.steps[:2])
 
 
-def _refuse_terminal(spec: Spec, options: CreateOptions) -> None:
+def refuse_terminal(spec: Spec, options: CreateOptions) -> None:
     if spec.process.terminal and options.detached and not options.console_socket:
         raise UsageError(
             "create container", options.id, reason="process.terminal is true, and nobody would hold the terminal",
@@ -276,10 +312,13 @@ def connect_console(path: str) -> scm.Socket:
     """A connection to the socket at which the caller waits for the terminal."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
+        # Where nobody accepts, the queue may be full, and connect(2) would wait for ever.
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", CONSOLE_PATIENCE, 0))
         socket.connect(path)
     except OSError as failure:
         socket.close()
-        raise JubakoError.from_os_error("connect to --console-socket", path, failure) from failure
+        hint = f"nobody has accepted a connection there for {CONSOLE_PATIENCE} s" if failure.errno == EAGAIN else ""
+        raise JubakoError.from_os_error("connect to --console-socket", path, failure, hint) from failure
     return socket
 
 
@@ -307,8 +346,17 @@ def compile_filter(spec: Spec) -> tuple[bytes, int]:
         return b"", 0
     from jubako.plan.seccomp import custom_filter
 
-    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp")
+    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp", listening=listens(spec))
     return found.program, found.flags
+
+
+def listens(spec: Spec) -> bool:
+    """Whether somebody outside answers some of the program's system calls."""
+    if spec.linux.seccomp is None or not spec.linux.seccomp.listener_path:
+        return False
+    from jubako.plan.seccomp import wants_listener
+
+    return wants_listener(spec.linux.seccomp)
 
 
 def find_modules(spec: Spec) -> Modules:
@@ -344,6 +392,10 @@ def write_pid_file(path: str, pid: int) -> None:
             os.write(fd, str(pid).encode())
         finally:
             os.close(fd)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
     except OSError as failure:
         raise JubakoError.from_os_error("write --pid-file", path, failure) from failure

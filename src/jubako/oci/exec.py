@@ -15,6 +15,7 @@ from jubako.oci.create import (
     find_modules,
     keeps_groups,
     listen_fds,
+    listens,
     write_pid_file,
 )
 from jubako.oci.foreground import Foreground
@@ -74,7 +75,8 @@ def exec_in(container: Container, options: ExecOptions) -> int:
         )  # fmt: skip
     if options.console_socket and not program.terminal:
         raise UsageError("use --console-socket", options.console_socket, reason="no terminal was asked for")
-    slots = Slots()
+    group = _group(state, options)
+    slots = Slots({"recorder": lambda _moment, slots: _place(group, state, slots)})
     try:
         kinds = tuple(_open_namespaces(container, state, slots))
         applier = _apply(state, spec, program, kinds, options, slots)
@@ -218,17 +220,18 @@ def _apply(
         RootSource("joined"),
         filter=filter_,
         filter_flags=flags,
-        cgroup=_group(state, options),
         preserve_fds=options.preserve_fds + listen_fds(),
     )
     making = Making(
         extras,
-        HookState(state.oci_version, state.id, state.bundle),
+        HookState(state.oci_version, state.id, state.bundle, state.annotations),
         Bundle(state.bundle),
         deny_setgroups=denied,
         keep_groups=keeps_groups(spec),
         console=bool(options.console_socket),
         modules=find_modules(replace(spec, process=program)),
+        listens=listens(spec),
+        container_pid=state.pid,
     )
     host = gather_facts("", "", setgroups_denied=denied)
     plan = plan_exec(program, spec.linux, kinds, host, making)
@@ -241,13 +244,21 @@ def _apply(
     return applier
 
 
+def _place(group: str, state: State, slots: Slots) -> None:
+    """The program is counted, paused and killed with the container, before it runs."""
+    if group:
+        from jubako.oci.groups import place_process
+
+        place_process(group, host_pid(slots["init_pidfd"]), state.pid)
+
+
 def _group(state: State, options: ExecOptions) -> str:
     if not state.cgroup:
         if options.cgroup:
             raise JubakoError("use --cgroup", options.cgroup, reason="the container has no control group of its own")
         return ""
     if not options.cgroup:
-        return state.cgroup
+        return state.inside
     parts = options.cgroup.strip("/").split("/")
     if ".." in parts:
         raise UsageError("use --cgroup", options.cgroup, reason="it must lie below the container's own group")

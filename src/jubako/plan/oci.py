@@ -12,6 +12,7 @@ from __future__ import annotations
 from jubako.linux.clone import CLONE_NEWTIME, CLONE_PARENT, FLAGS
 from jubako.plan import attributes
 from jubako.plan.becoming import plan_execution
+from jubako.plan.capabilities import possible_sets
 from jubako.plan.devices import plan_devices
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host
@@ -28,9 +29,11 @@ from jubako.plan.step import Plan, Step
 from jubako.plan.steps import identity, lifecycle, mounts, process, rootfs, terminal
 from jubako.plan.steps import namespaces as ns
 from jubako.plan.steps import program as program_steps
+from jubako.plan.steps.console import OpenPlainTerminal
 from jubako.plan.steps.hooks import HookState, RunHooksInside, RunHooksOutside
+from jubako.plan.steps.notify import AwaitListener, ConnectListener, DescribeToListener
 from jubako.plan.steps.processes import CloneInit, CloneSupervisor
-from jubako.record import record
+from jubako.record import record, replace
 from jubako.spec.types import IdMapping, Linux, Process, Spec
 
 TYPE_CHECKING = False
@@ -59,9 +62,20 @@ class Making:
     modules: attributes.Modules = attributes.Modules()
     hosts: tuple[str, ...] = ()
     """The types of joined namespaces that are the host's own."""
+    container_pid: int = 0
+    """The container's first process as the host counts it, where the program is another's (`exec`)."""
+    listens: bool = False
+    """Whoever listens at the document's `listenerPath` answers some of its program's system calls."""
+    scope: bool = False
+    """The container's group is made by another when its process is there (systemd)."""
     powerless: bool = False
     """The runtime has no capabilities in its own user namespace."""
     new_keyring: bool = True
+
+    @property
+    def in_group(self) -> bool:
+        """Whether the container has a control group, of which its cgroup namespace is to begin."""
+        return bool(self.extras.cgroup) or self.scope
 
 
 def plan_bundle(spec: Spec, host: Host, making: Making) -> Plan:
@@ -85,6 +99,9 @@ def is_staged(spec: Spec, spaces: NamespaceSet) -> bool:
 
 def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
     staged = is_staged(spec, spaces)
+    seccomp = spec.linux.seccomp
+    if making.listens and seccomp is not None:
+        yield ConnectListener(seccomp.listener_path)
     if staged:
         yield CloneSupervisor(0)
     for kind in _joining_order(spaces, making):
@@ -95,7 +112,7 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
     flags = CLONE_PARENT if staged else 0
     for kind in spaces.new:
         flags |= FLAGS[kind]
-    if making.extras.cgroup:
+    if making.in_group:
         flags &= ~FLAGS["cgroup"]
     if spec.linux.time_offsets and "time" in spaces.new:
         flags &= ~CLONE_NEWTIME
@@ -110,6 +127,11 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
 
         yield JoinCgroup(making.extras.cgroup)
     yield from plan_mount_sources(spec, spaces, host, making.bundle)
+    if making.listens and seccomp is not None:
+        state = making.state
+        yield DescribeToListener(
+            state.oci_version, state.id, state.bundle, seccomp.listener_metadata, state.annotations
+        )  # fmt: skip
     yield lifecycle.Record("cloned")
     yield from attributes.plan_scheduling(spec.process)
     yield from attributes.plan_resctrl(spec.linux, making.modules, making.state.id)
@@ -147,7 +169,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     if spaces.nested:
         yield rootfs.OpenPaths(_callers_paths(spec, host, making))
     yield from plan_identity(
-        spec, spaces, host, place_in_cgroup=bool(extras.cgroup), take_root=_has_root(spec),
+        spec, spaces, host, place_in_cgroup=making.in_group, take_root=_has_root(spec),
         keep_groups=making.deny_setgroups or making.keep_groups,
     )  # fmt: skip
     if "user" in spaces.joined:
@@ -158,7 +180,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     yield from _file_system(spec, spaces, host, making)
     if making.new_keyring:
         yield process.NewSessionKeyring()
-    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=("listener", "waiting"))
+    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=("listener", "waiting", *listener_slots(making)))
     yield program_steps.EnterDirectory(spec.process.cwd or "/", create=True)
     if spec.root.readonly:
         yield rootfs.MakeRootReadOnly()
@@ -179,7 +201,7 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
     yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
-        yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0, raw_output=True)
+        yield OpenPlainTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
     outside = (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime))
     for point, each in outside:
@@ -216,7 +238,15 @@ def plan_last(program: Process, linux: Linux, host: Host, making: Making) -> Ite
     yield from attributes.plan_personality(linux)
     yield from attributes.plan_labels(program, making.modules)
     changed = making.deny_setgroups or making.keep_groups
-    yield from plan_execution(program, host, making.extras, change_groups=not changed)
+    last = (AwaitListener(),) if making.listens else ()
+    if program.capabilities is not None:
+        program = replace(program, capabilities=possible_sets(program.capabilities))
+    yield from plan_execution(program, host, making.extras, change_groups=not changed, last=last)
+
+
+def listener_slots(making: Making) -> tuple[str, ...]:
+    """What has to stay open for the filter's listener."""
+    return ("seccomp_listener", "seccomp_state") if making.listens else ()
 
 
 def plan_user(program: Process, extras: Extras) -> Iterator[Step]:

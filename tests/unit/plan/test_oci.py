@@ -120,10 +120,9 @@ def test_a_user_namespace_without_a_root_leaves_the_ids_alone() -> None:
 
 def test_a_terminal_goes_to_the_socket_or_stays_with_the_runtime() -> None:
     spec = make_spec(process={"terminal": True})
-    assert in_order(make(spec, console=True), "OpenTerminal", "SendTerminal", "UseTerminal")
+    assert in_order(make(spec, console=True), "OpenPlainTerminal", "SendTerminal", "UseTerminal")
     plan = make(spec)
     assert only(plan, "KeepTerminal").actor == RUNTIME
-    assert only(plan, "OpenTerminal").raw_output
 
 
 def test_a_group_is_entered_before_the_cgroup_namespace_is_made() -> None:
@@ -166,10 +165,10 @@ def test_kept_groups_are_not_changed() -> None:
 
 
 def test_exec_hides_before_it_joins_and_clones_a_sibling() -> None:
-    making = Making(Extras(RootSource("joined"), cgroup="/g"), STATE, Bundle("/b"))
+    making = Making(Extras(RootSource("joined")), STATE, Bundle("/b"))
     plan = plan_exec(Process(cwd="/", args=("sh",)), Linux(), ("network", "user", "mount"), USER, making)
     plan.check_slots()
-    assert in_order(plan, "CloneJoiner", "EnterCgroup", "HideJoiner", "JoinNamespace", "CloneJoined", "TellProgram")
+    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "Record", "TakeRootIds")
     assert only(plan, "CloneJoined").flags & clone.CLONE_PARENT
     assert [step.kind for step in steps(plan, "JoinNamespace")] == ["network", "user", "mount"]
     assert in_order(plan, "TakeRootIds", "HideProcess", "CloseDescriptors", "EnterDirectory", "FilterAndExec")

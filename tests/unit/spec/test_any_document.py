@@ -212,6 +212,7 @@ MAP = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
 @example(likely(hostname="\ud800" * 3), USER, NONE)
 @example({"ociVersion": "1.\n", "root": {"path": "/"}}, USER, NONE)
 @example([], USER, NONE)
+@example(likely(linux={"namespaces": [{"type": "mount"}], "timeOffsets": {"\x1f": {}}}), USER, NONE)
 @example(likely(mounts=[{"destination": "/" + "a/" * 3000, "type": "tmpfs"}]), USER, NONE)
 @example(likely(linux={"namespaces": [{"type": "mount"}], "uidMappings": MAP * 2}), USER, NONE)
 def test_any_document_is_planned_or_refused(value: Any, host: Host, modules: Modules) -> None:

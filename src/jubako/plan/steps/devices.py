@@ -12,7 +12,6 @@ import stat
 
 from jubako.linux import mount as mnt
 from jubako.linux.openat2 import make_plain_directory_in
-from jubako.linux.procfs import mount_id
 from jubako.plan.step import Slots, Step, quote, step
 from jubako.plan.steps.targets import exchanged
 
@@ -187,7 +186,7 @@ def bind_node(parent: int, name: str, source: int, path: str) -> None:
             after = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:
                 status, wanted = os.fstat(after), os.fstat(source)
-                if status.st_rdev != wanted.st_rdev or mount_id(after) == mount_id(target):
+                if status.st_rdev != wanted.st_rdev or mnt.mount_id(after) == mnt.mount_id(target):
                     raise exchanged(path)
             finally:
                 os.close(after)

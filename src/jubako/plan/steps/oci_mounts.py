@@ -13,10 +13,9 @@ import os
 import stat
 
 from jubako.linux import mount as mnt
-from jubako.linux.binding import attach_changed, bind_changed, set_attributes
+from jubako.linux.binding import attach_changed, bind_changed, mount_ids, set_attributes
 from jubako.linux.fsopen import fits, new_mount
 from jubako.linux.openat2 import open_in
-from jubako.linux.procfs import mount_id
 from jubako.plan.mount_options import ONLY_CLASSIC, attributes_of
 from jubako.plan.step import Slots, Step, quote, step
 from jubako.plan.steps.copy_up import copy_directory
@@ -104,16 +103,20 @@ class MountNew(Step):
         content = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target) if self.copy_up else -1
         try:
             data = ",".join(f'"{one}"' if "," in one and one.startswith("context=") else one for one in options)
+            before = mount_ids()
             mnt.mount(self.source or self.kind, f"/proc/self/fd/{target}", self.kind, self.flags, data or None)
             tree = reopen(slots, self.target, plain)
-            if mount_id(tree) == mount_id(target):
+            try:
+                if mnt.mount_id(tree) in before:
+                    raise exchanged(self.target)
+                if content >= 0:
+                    copy_directory(content, tree)
+                for set_, clear, propagation, recursive in ((*self._attributes(), 0, False), *self.changes):
+                    if set_ or clear or propagation:
+                        set_attributes(tree, set_=set_, clear=clear, propagation=propagation, recursive=recursive)
+            except OSError:
                 os.close(tree)
-                raise exchanged(self.target)
-            if content >= 0:
-                copy_directory(content, tree)
-            for set_, clear, propagation, recursive in ((*self._attributes(), 0, False), *self.changes):
-                if set_ or clear or propagation:
-                    set_attributes(tree, set_=set_, clear=clear, propagation=propagation, recursive=recursive)
+                raise
             return tree
         finally:
             if content >= 0:
@@ -183,13 +186,12 @@ class BindTree(Step):
             tree = bind_changed(source, target, recursive=self.recursive, changes=self.changes)
         finally:
             os.close(target)
-        if tree >= 0:
-            try:
-                check_target(slots, self.target, tree, False)
-            except OSError:
-                os.close(tree)
-                raise
-            keep_mount(slots, self.target, tree)
+        try:
+            check_target(slots, self.target, tree, False)
+        except OSError:
+            os.close(tree)
+            raise
+        keep_mount(slots, self.target, tree)
 
     def call(self) -> str:
         flags = "OPEN_TREE_CLONE" + ("|AT_RECURSIVE" if self.recursive else "")

@@ -21,8 +21,6 @@ class OpenTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
-    """Line ends stay as the program writes them (no ONLCR): who holds the master is a terminal and adds its own."""
 
     needs = ("root",)
     produces = ("master", "slave")
@@ -30,8 +28,6 @@ class OpenTerminal(Step):
     def apply(self, slots: Slots) -> None:
         ptmx = self._open_multiplexer(slots)
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
         self._show_as_console(slots)
@@ -110,7 +106,6 @@ class OpenJoinedTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
 
     produces = ("master", "slave")
 
@@ -120,8 +115,6 @@ class OpenJoinedTerminal(Step):
         if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != 5:
             raise OSError(19, "not a terminal multiplexer", "/dev/pts/ptmx")
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
 
