@@ -44,6 +44,20 @@ def gather_modules() -> Modules:
     return Modules(is_enabled(APPARMOR), is_enabled(SELINUX), find_mount())
 
 
+def check_namespaces(spec: Spec, spaces: NamespaceSet) -> None:
+    """Raise `UsageError` for what the document sets in a namespace that it does not ask for: it would be the host's."""
+    for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if value and not spaces.is_own("uts") and "uts" not in spaces.joined:
+            raise UsageError("set the", name, reason="the container has no uts namespace of its own")
+    if spec.linux.time_offsets and not spaces.is_own("time"):
+        raise UsageError("set the time offsets", reason="the container has no time namespace of its own")
+    for name, maps in (("uidMappings", spec.linux.uid_mappings), ("gidMappings", spec.linux.gid_mappings)):
+        if spaces.nested and not maps:
+            raise UsageError("make the user namespace", reason=f"linux.{name} is missing or empty")
+        if maps and not spaces.nested and "user" not in spaces.joined:
+            raise UsageError("use", f"linux.{name}", reason="the container has no user namespace")
+
+
 def plan_scheduling(program: Process, *, joined: bool = False) -> Iterator[Step]:
     """Scheduler and priority of input and output: by the runtime, once init has its ids, or by a program that joins."""
     scheduler, priority = program.scheduler, program.io_priority
@@ -110,14 +124,14 @@ def plan_labels(program: Process, modules: Modules) -> Iterator[Step]:
             )  # fmt: skip
         yield steps.SetExecLabel(APPARMOR, program.apparmor_profile)
     if program.selinux_label:
-        _want_selinux(program.selinux_label, modules)
+        _want_selinux(program.selinux_label, modules, "process.selinuxLabel")
         yield steps.SetExecLabel(SELINUX, program.selinux_label)
 
 
 def mount_label(linux: Linux, modules: Modules) -> str:
     """The label for new file systems (`oci_mounts.Bundle`). Raises `UsageError` without SELinux."""
     if linux.mount_label:
-        _want_selinux(linux.mount_label, modules)
+        _want_selinux(linux.mount_label, modules, "linux.mountLabel")
     return linux.mount_label
 
 
@@ -189,6 +203,8 @@ def _namespace_of(name: str) -> str:
     return {"kernel.domainname": "uts", "kernel.hostname": "hostname"}.get(name, "")
 
 
-def _want_selinux(label: str, modules: Modules) -> None:
+def _want_selinux(label: str, modules: Modules, field: str) -> None:
     if not modules.selinux:
-        raise UsageError("use SELinux label", label, reason="SELinux is not enabled on this host")
+        raise UsageError(
+            "use SELinux label", label, reason="SELinux is not enabled on this host", hint=f"leave {field} out"
+        )

@@ -242,7 +242,11 @@ def compile_filter(wanted: Filter) -> bytes:
                         seen.add((name, rule.args))
                         for comparisons in _conditions(rule.args):
                             compiler.add_rule(action, name, comparisons)
-            program = shrink(_assembled_guards(wanted.guards, tokens) + compiler.export())
+            program = _assembled_guards(wanted.guards, tokens) + compiler.export()
+            try:
+                program = shrink(program)
+            except RecursionError:  # thousands of conditions in a row: as it is, it may still fit
+                pass
     except OSError as failure:
         raise UsageError(
             "compile seccomp filter", str(failure.filename or ""), reason=str(failure.strerror or failure)
