@@ -1,4 +1,4 @@
-"""The runtime's commands on a machine with systemd: limits, devices, groups of whole containers, for root and a user."""
+"""The runtime's commands on a machine with systemd: limits, devices, groups of whole containers; root and a user."""
 
 from __future__ import annotations
 
