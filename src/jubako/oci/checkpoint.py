@@ -68,7 +68,7 @@ def checkpoint(container: Container, options: CheckpointOptions, warn: Callable[
         spec = read_config(read_text(container.directory + "/config.json"))
         directories = Directories(options.criu, "dump.log", make=True)
         try:
-            _Dump(state, spec, options, program, directories).run()
+            _Dump(container, state, spec, options, program, directories).run()
         finally:
             directories.close()
     finally:
@@ -83,8 +83,15 @@ class _Dump:
     """One checkpoint of one container."""
 
     def __init__(
-        self, state: State, spec: Spec, options: CheckpointOptions, program: str, directories: Directories
+        self,
+        container: Container,
+        state: State,
+        spec: Spec,
+        options: CheckpointOptions,
+        program: str,
+        directories: Directories,
     ) -> None:
+        self.places = (os.path.realpath(container.directory), state.rootfs)
         self.state = state
         self.spec = spec
         self.options = options
@@ -132,22 +139,25 @@ class _Dump:
             yield "external", f"{rpc.NAMESPACES[kind]}[{inode}]:{EXTERNAL[kind]}"
         if options.pre_dump:
             return
-        for name in self._external_mounts():
-            yield "ext_mnt", rpc.pair(name, name)
+        yield from self._mounts()
         for stream in self.streams:
             if stream.startswith(("file[", "tty[")):
                 yield "external", stream
 
-    def _external_mounts(self) -> tuple[str, ...]:
+    def _mounts(self) -> Iterator[tuple[str, Value]]:
         mounts.refuse_mounts(_OPERATION, self.state.id, self.spec)
         try:
             resolved = mounts.resolve_in(f"/proc/{self.state.pid}/root", self.spec)
             inside, outside = mounts.mounts_of(self.state.pid), mounts.mounts_of("self")
         except OSError as failure:
             raise JubakoError.from_os_error("read the mounts of", self.state.id, failure) from failure
-        names = mounts.external_mounts(self.spec, inside, outside, resolved)
+        skipped = mounts.own_mounts(self.spec, self.state.bundle, inside, resolved, self.places)
+        names = [name for name in mounts.external_mounts(self.spec, inside, outside, resolved) if name not in skipped]
         self.directories.write(MOUNTS, jsontext.dumps(names))
-        return names
+        for name in skipped:
+            yield "skip_mnt", name
+        for name in names:
+            yield "ext_mnt", rpc.pair(name, name)
 
     def _notified(self, answer: Answer, _descriptors: tuple[int, ...]) -> None:
         if answer.script == "status-ready" and self.options.status_fd >= 0:

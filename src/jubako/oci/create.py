@@ -9,6 +9,8 @@ from __future__ import annotations
 import _socket
 import fcntl
 import os
+from _struct import pack
+from errno import EAGAIN
 
 from jubako import jsontext
 from jubako.errors import JubakoError, UsageError
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from jubako.oci.cgroups import GroupChoice
 
 SOCKET = "start"
+CONSOLE_PATIENCE = 5
+"""Seconds that who listens at --console-socket gets to accept."""
 
 
 @record
@@ -308,10 +312,13 @@ def connect_console(path: str) -> scm.Socket:
     """A connection to the socket at which the caller waits for the terminal."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
+        # Where nobody accepts, the queue may be full, and connect(2) would wait for ever.
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", CONSOLE_PATIENCE, 0))
         socket.connect(path)
     except OSError as failure:
         socket.close()
-        raise JubakoError.from_os_error("connect to --console-socket", path, failure) from failure
+        hint = f"nobody has accepted a connection there for {CONSOLE_PATIENCE} s" if failure.errno == EAGAIN else ""
+        raise JubakoError.from_os_error("connect to --console-socket", path, failure, hint) from failure
     return socket
 
 
@@ -385,6 +392,10 @@ def write_pid_file(path: str, pid: int) -> None:
             os.write(fd, str(pid).encode())
         finally:
             os.close(fd)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
     except OSError as failure:
         raise JubakoError.from_os_error("write --pid-file", path, failure) from failure

@@ -135,6 +135,10 @@ class Directories:
         with open(fd, "rb", buffering=0) as file:
             return file.read().decode("utf-8", "surrogateescape")
 
+    def has(self, name: str) -> bool:
+        """Whether there is such an image."""
+        return os.access(name, os.R_OK, dir_fd=self.images)
+
     def failure(self) -> str:
         """What criu's log says of the failure."""
         try:
@@ -274,8 +278,11 @@ def not_working(operation: str, subject: str, said: str) -> JubakoError:
     )
 
 
+_HARMLESS = ("FAILED", "Unable to create tun", "Can't setup RLIMIT_NOFILE", "ddress already assigned", "cgroupd: recv")
+
+
 def read_failure(log: str) -> str:
-    """What criu's log says went wrong: its last errors, without those that say only that it failed."""
+    """What criu's log says went wrong: its last errors, without those that say only that it failed, or are none."""
     found = []
     for line in log.splitlines():
         _before, marker, rest = line.partition("Error")
@@ -283,6 +290,6 @@ def read_failure(log: str) -> str:
             continue
         text = rest.partition("): ")[2] if rest.startswith(" (") else rest[1:]
         text = text.strip()
-        if text and "FAILED" not in text and text not in found:
+        if text and text not in found and not any(harmless in text for harmless in _HARMLESS):
             found.append(text)
     return "; ".join(found[-3:])

@@ -75,6 +75,23 @@ def external_mounts(
     return tuple(dict.fromkeys(found))
 
 
+def own_mounts(
+    spec: Spec, bundle: str, inside: tuple[Mounted, ...], resolved: dict[str, str], places: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The mount points that came along with a bind of what the container's own root or state lies in: there `create`
+    makes mounts, in those `places`, that no other container needs."""
+    binds = {resolved[target_of(mount)]: mount for mount in spec.mounts}
+    found = []
+    for mount in inside:
+        owner = _nearest(mount.point, binds)
+        if owner and _is_bind(binds[owner]):
+            source = os.path.realpath(os.path.join(bundle, binds[owner].source)).rstrip("/")
+            origin = f"{source}{mount.point[len(owner) :]}/"
+            if any(origin.startswith(place + "/") for place in places):
+                found.append(mount.point)
+    return tuple(found)
+
+
 def sources(spec: Spec, bundle: str, names: tuple[str, ...], resolved: dict[str, str]) -> Iterator[tuple[str, str]]:
     """What is bound where, as (name, path on the host): for the `names` of a checkpoint, and for all that the document
     knows, since a checkpoint of another runtime says nothing of its names."""

@@ -44,6 +44,7 @@ OPTIONS = {
     "cg_root": 25,
     "rst_sibling": 26,
     "inherit_fd": 27,
+    "skip_mnt": 31,
     "manage_cgroups_mode": 34,
     "external": 37,
     "empty_ns": 38,

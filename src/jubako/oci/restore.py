@@ -93,6 +93,8 @@ def make_again(options: RestoreOptions) -> Restoration:
     mounts.refuse_mounts(_OPERATION, creation.id, bundle.spec)
     directories = Directories(options.criu, "restore.log", make=False)
     try:
+        if not directories.has("inventory.img"):
+            raise UsageError(_OPERATION, creation.id, reason=f"{options.criu.image_path} holds no checkpoint")
         ids = settle_ids(bundle.spec)
         container.make()
         restoration = Restoration(container, bundle, ids, options, program, directories)
@@ -166,7 +168,10 @@ class Restoration(Creation):
                 self._keep(EXTERNAL[namespace.type], open_namespace_file(namespace.type, namespace.path))
         for number, stream in enumerate(self.streams[:3]):
             if stream.startswith(("pipe:", "file[", "tty[")):
-                self._keep(stream, os.dup(number))  # a copy, since criu's own standard error goes elsewhere
+                # A copy, since criu's own standard error goes elsewhere. A file goes by its path, which for one that
+                # has none is its name; criu takes paths without their first character. Only so does it take the
+                # descriptor as it is; by the name itself it would insist on the size that the file once had.
+                self._keep(stream.removeprefix("f") if stream.startswith("file[") else stream, os.dup(number))
         return Criu(self.program, self._enter, (*self.opened, *self.directories.opened))
 
     def _keep(self, key: str, fd: int) -> None:

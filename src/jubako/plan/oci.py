@@ -12,6 +12,7 @@ from __future__ import annotations
 from jubako.linux.clone import CLONE_NEWTIME, CLONE_PARENT, FLAGS
 from jubako.plan import attributes
 from jubako.plan.becoming import plan_execution
+from jubako.plan.capabilities import possible_sets
 from jubako.plan.devices import plan_devices
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host
@@ -32,7 +33,7 @@ from jubako.plan.steps.console import OpenPlainTerminal
 from jubako.plan.steps.hooks import HookState, RunHooksInside, RunHooksOutside
 from jubako.plan.steps.notify import AwaitListener, ConnectListener, DescribeToListener
 from jubako.plan.steps.processes import CloneInit, CloneSupervisor
-from jubako.record import record
+from jubako.record import record, replace
 from jubako.spec.types import IdMapping, Linux, Process, Spec
 
 TYPE_CHECKING = False
@@ -238,6 +239,8 @@ def plan_last(program: Process, linux: Linux, host: Host, making: Making) -> Ite
     yield from attributes.plan_labels(program, making.modules)
     changed = making.deny_setgroups or making.keep_groups
     last = (AwaitListener(),) if making.listens else ()
+    if program.capabilities is not None:
+        program = replace(program, capabilities=possible_sets(program.capabilities))
     yield from plan_execution(program, host, making.extras, change_groups=not changed, last=last)
 
 

@@ -289,7 +289,7 @@ def test_the_console_is_the_containers_own_terminal_and_no_link(tmp_path: Path) 
         if link:
             (tmp_path / "dev/console").symlink_to(link)
         try:
-            console.OpenPlainTerminal(5, 6, True).apply(slots)
+            console.OpenPlainTerminal(5, 6).apply(slots)
         except OSError as failure:
             return [failure.errno, os.stat(tmp_path / "file").st_size]
         same = os.path.samestat(os.fstat(slots["slave"]), os.stat(tmp_path / "dev/console"))
