@@ -168,7 +168,9 @@ class Creation:
         return Making(
             extras,
             HookState(spec.oci_version, self.container.id, self.bundle.path, spec.annotations),
-            MountBundle(self.bundle.path, mount_label(spec.linux, modules), label_option(spec)),
+            MountBundle(
+                self.bundle.path, mount_label(spec.linux, modules), label_option(spec), bool(self.state.cgroup)
+            ),
             writer=self.ids.writer,
             deny_setgroups=self.ids.deny_setgroups,
             keep_groups=keeps_groups(spec),

@@ -26,10 +26,9 @@ from jubako.plan.oci_mounts import (
     plan_shared_sources,
 )
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import identity, lifecycle, mounts, process, rootfs, terminal
+from jubako.plan.steps import identity, joining, lifecycle, mounts, process, rootfs, terminal
 from jubako.plan.steps import namespaces as ns
 from jubako.plan.steps import program as program_steps
-from jubako.plan.steps.console import OpenPlainTerminal
 from jubako.plan.steps.hooks import HookState, RunHooksInside, RunHooksOutside
 from jubako.plan.steps.notify import AwaitListener, ConnectListener, DescribeToListener
 from jubako.plan.steps.processes import CloneInit, CloneSupervisor
@@ -104,6 +103,14 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         yield ConnectListener(seccomp.listener_path)
     if staged:
         yield CloneSupervisor(0)
+    # Who runs in there already must not look into a process of ours, nor into the one that it clones (CVE-2016-9962).
+    hidden = bool(spaces.joined) and not spaces.nested
+    late = "time" in spaces.new and bool(spec.linux.time_offsets)  # a hidden process may not write its own offsets
+    score = spec.process.oom_score_adj
+    if hidden and score is not None:
+        yield lifecycle.SetOomScoreBefore(score)
+    if hidden and not late:
+        yield joining.HideJoiner()
     for kind in _joining_order(spaces, making):
         yield ns.JoinNamespace(kind, f"ns:{kind}")
     if host.foreign_proc:
@@ -117,11 +124,13 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
     if spec.linux.time_offsets and "time" in spaces.new:
         flags &= ~CLONE_NEWTIME
         yield ns.NewTimeNamespace(tuple((o.clock, o.secs, o.nanosecs) for o in spec.linux.time_offsets))
+    if hidden and late:
+        yield joining.HideJoiner()
     yield CloneInit(flags)
     if spaces.nested:
         yield from _id_maps(spec.linux.uid_mappings, spec.linux.gid_mappings, making)
-    if spec.process.oom_score_adj is not None:
-        yield lifecycle.SetOomScoreOf(spec.process.oom_score_adj)
+    if score is not None and not hidden:
+        yield lifecycle.SetOomScoreOf(score)
     if making.extras.cgroup:
         from jubako.plan.steps.cgroups import JoinCgroup
 
@@ -201,7 +210,7 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
     yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
-        yield OpenPlainTerminal(size.height if size else 0, size.width if size else 0)
+        yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
     outside = (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime))
     for point, each in outside:
@@ -223,7 +232,7 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
 def _start(spec: Spec, host: Host, making: Making) -> Iterator[Step]:
     program = spec.process
     if spec.hooks.start_container:
-        yield RunHooksInside("startContainer", spec.hooks.start_container, making.state, "created")
+        yield RunHooksInside("startContainer", spec.hooks.start_container, making.state, "created", in_root=True)
     yield from plan_user(program, making.extras)
     yield program_steps.EnterDirectory(program.cwd or "/", create=False)
     yield terminal.OwnStreams()

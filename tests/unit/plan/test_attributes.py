@@ -20,7 +20,7 @@ from jubako.plan.devices import plan_devices
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import RUNTIME, SUPERVISOR, Slots
 from jubako.plan.steps import attributes as steps
-from jubako.plan.steps import console, devices, oci_mounts, resctrl
+from jubako.plan.steps import devices, oci_mounts, resctrl, terminal
 from jubako.record import replace
 from jubako.spec.types import (
     Capabilities,
@@ -289,7 +289,7 @@ def test_the_console_is_the_containers_own_terminal_and_no_link(tmp_path: Path) 
         if link:
             (tmp_path / "dev/console").symlink_to(link)
         try:
-            console.OpenPlainTerminal(5, 6).apply(slots)
+            terminal.OpenTerminal(5, 6).apply(slots)
         except OSError as failure:
             return [failure.errno, os.stat(tmp_path / "file").st_size]
         same = os.path.samestat(os.fstat(slots["slave"]), os.stat(tmp_path / "dev/console"))
@@ -306,12 +306,12 @@ def test_a_multiplexer_that_is_none_is_not_opened(tmp_path: Path) -> None:
         (tmp_path / "dev/pts").mkdir()
         os.mkfifo(tmp_path / "dev/pts/ptmx")
         try:
-            console.OpenPlainTerminal().apply(slots)
+            terminal.OpenTerminal().apply(slots)
         except OSError as failure:
             return [failure.strerror]
         return []
 
-    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == ["not a terminal multiplexer"]
+    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == ["there is no devpts"]
 
 
 @pytest.mark.parametrize("link", ["dev", "dev/null"])

@@ -120,7 +120,7 @@ def test_a_user_namespace_without_a_root_leaves_the_ids_alone() -> None:
 
 def test_a_terminal_goes_to_the_socket_or_stays_with_the_runtime() -> None:
     spec = make_spec(process={"terminal": True})
-    assert in_order(make(spec, console=True), "OpenPlainTerminal", "SendTerminal", "UseTerminal")
+    assert in_order(make(spec, console=True), "OpenTerminal", "SendTerminal", "UseTerminal")
     plan = make(spec)
     assert only(plan, "KeepTerminal").actor == RUNTIME
 
