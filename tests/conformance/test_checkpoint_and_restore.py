@@ -259,6 +259,7 @@ def test_a_joined_network_namespace_is_joined_again(
 @only_root
 def test_a_user_namespace_is_kept(runtime: Runtime, bundle: Bundle, criu: Path, image: Path) -> None:
     bundle.namespace("user")
+    bundle.no_namespace("cgroup")  # criu up to 4.2 cannot restore both
     maps = [{"containerID": 0, "hostID": 200000, "size": 1000}]
     bundle.linux.update({"uidMappings": maps, "gidMappings": maps})
     for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
@@ -304,7 +305,7 @@ def test_what_criu_cannot_write_is_told_and_goes_on(runtime: Runtime, bundle: Bu
 @only_root
 def test_a_checkpoint_that_is_none_is_refused(runtime: Runtime, bundle: Bundle, criu: Path, image: Path) -> None:
     image.mkdir()
-    for path, word in ((image, "holds no checkpoint"), (image / "missing", "No such file or directory")):
+    for path, word in ((image, "holds no checkpoint"), (image / "missing", "no such file or directory")):
         failed = runtime.create(bundle, "--image-path", str(path), "--detach", command="restore", check=False)
         assert failed.created.exit_code == 1
         assert word in failed.errors
@@ -337,25 +338,19 @@ def test_a_killed_restore_leaves_nothing_that_delete_does_not_find(
     box = runtime.start_new(bundle)
     counted(box, 1)
     checkpoint(box, image)
-    bundle.hook("createRuntime", bundle.script("waits", f"echo $PPID > {place}/asked; exec sleep 60"))
+    asked = place / "asked"
+    bundle.hook("createRuntime", bundle.script("waits", f"echo $$ > {asked}; exec sleep 60"))
     bundle.write()
     argv = runtime.argv("restore", "--bundle", bundle.path, "--image-path", image, "--detach", "killed")
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
         until = time.monotonic() + 20
-        while not (place / "asked").exists() or not (place / "asked").read_text():
+        while not asked.exists() or not asked.read_text().endswith("\n"):
             assert time.monotonic() < until
             time.sleep(0.01)
         started.kill()
     runtime("delete", "--force", "killed", check=True)
     assert runtime("state", "killed").exit_code == 1
-    subprocess.run(("sh", "-c", "for each in /proc/[0-9]*; do :; done"), check=True)
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (directory / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if line == b"sleep\x0060\x00":
-            end(int(directory.name))
+    end(int(asked.read_text()))
 
 
 @only_root

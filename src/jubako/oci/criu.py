@@ -96,11 +96,19 @@ class Directories:
 
     def __init__(self, options: CriuOptions, log: str, *, make: bool) -> None:
         self.opened: dict[int, str] = {}
+        self.made: set[int] = set()
         self.images = self.work = self._open("--image-path", options.image_path, make)
         if options.work_path:
             self.work = self._open("--work-path", options.work_path, True)
         self.log = log
         self.log_path = f"{self.opened[self.work]}/{log}"
+
+    def admit(self, gid: int) -> None:
+        """Let who has the group `gid`, and root, get at the images in a directory that was made here: in a user
+        namespace criu reads them as the container's root."""
+        if self.images in self.made:
+            os.fchown(self.images, -1, gid)
+            os.fchmod(self.images, 0o710)
 
     def open_again(self) -> None:
         """For a process in a mount namespace of its own: criu mounts below its working directory, and the one that was
@@ -154,16 +162,20 @@ class Directories:
         self.opened = {}
 
     def _open(self, flag: str, path: str, make: bool) -> int:
+        made = False
         try:
             if make:
                 try:
                     os.mkdir(path, 0o700)
+                    made = True
                 except FileExistsError:
                     pass
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as failure:
             raise JubakoError.from_os_error(f"open {flag}", path, failure) from failure
         self.opened[fd] = os.path.realpath(path)
+        if made:
+            self.made.add(fd)
         return fd
 
 
@@ -270,13 +282,35 @@ def _simple_request(operation: str, subject: str, program: str, request: bytes) 
         os.close(criu.errors)
 
 
+def failure_of(
+    operation: str, subject: str, directories: Directories, criu: Criu, answer: Answer | None
+) -> JubakoError:
+    """The error for work that criu has not done, from its log, its answer, or what it said before it had a log."""
+    reason = directories.failure() or (answer.text if answer is not None else "")
+    if not reason and criu.said():
+        return not_working(operation, subject, criu.said())
+    hints = [f"its log is {directories.log_path}", *(hint for word, hint in _HINTS if word in reason)]
+    return JubakoError(
+        operation, subject, errno=answer.errno if answer is not None else 0,
+        reason=f"criu: {reason or 'it ended without a word'}", hint="\n".join(hints),
+    )  # fmt: skip
+
+
 def not_working(operation: str, subject: str, said: str) -> JubakoError:
     """The error for a criu that ends before it has begun."""
     hint = _TOO_OLD if "vDSO area bounds" in said else "criu check tells what it misses on this machine"
-    return JubakoError(
-        operation, subject, reason=f"criu does not work here: {read_failure(said) or 'it ended'}", hint=hint
-    )
+    reason = read_failure(said) or "it ended at once"
+    return JubakoError(operation, subject, reason=f"criu does not work here: {reason}", hint=hint)
 
+
+_HINTS = (
+    (
+        ".img: Permission denied",
+        "in a user namespace criu reads the images as the container's root: chmod o+x their directory",
+    ),
+    ("cgns prefix", "criu up to 4.2 restores a user namespace only without a cgroup namespace: leave one of them out"),
+)
+"""What its users have found out about a failure."""
 
 _HARMLESS = ("FAILED", "Unable to create tun", "Can't setup RLIMIT_NOFILE", "ddress already assigned", "cgroupd: recv")
 

@@ -28,8 +28,8 @@ from jubako.oci.criu import (
     Directories,
     check_version,
     common_options,
+    failure_of,
     find_criu,
-    not_working,
 )
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, find_container
@@ -140,7 +140,9 @@ class Restoration(Creation):
         self.make_group()
         criu = self._start_criu()
         try:
-            if self.state.inside:
+            if self.state.unit:
+                self._start_scope(criu.pid)  # what criu makes is born where it is itself
+            elif self.state.inside:
                 cgroup.add_process(self.state.inside, criu.pid)
             answer = criu.ask(rpc.request(rpc.RESTORE, tuple(self._criu_options(criu.pid))), self._notified)
         except (OSError, ValueError) as failure:
@@ -246,14 +248,7 @@ class Restoration(Creation):
         self.pidfd = found
 
     def _failed(self, criu: Criu, answer: Answer | None = None) -> JubakoError:
-        reason = self.directories.failure() or (answer.text if answer is not None else "")
-        if not reason and criu.said():
-            return not_working(_OPERATION, self.container.id, criu.said())
-        number = answer.errno if answer is not None else 0
-        return JubakoError(
-            _OPERATION, self.container.id, errno=number, reason=f"criu: {reason or 'it ended without a word'}",
-            hint=f"its log is {self.directories.log_path}",
-        )  # fmt: skip
+        return failure_of(_OPERATION, self.container.id, self.directories, criu, answer)
 
 
 def _group_roots(worker: int) -> Iterator[tuple[str, Value]]:
