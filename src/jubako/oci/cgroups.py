@@ -290,36 +290,48 @@ def _make_directory(path: str, made: list[str]) -> bool:
 
 
 def enable_controllers(parent: str, needed: tuple[str, ...], writes: tuple[Write, ...], *, others: bool) -> None:
-    """Hand the controllers down to the groups below `parent`: all `needed`, and of the `others` those that may be."""
+    """Hand the controllers down to the groups below `parent`: all `needed`, and of the `others` those that may be.
+
+    Nothing is handed down past processes. For most controllers the kernel refuses it; with those that count threads
+    (cpu, pids) it would go, but then no process could be in the groups below (cgroup-v2, "Threads").
+    """
     available = cgroup.controllers(parent)
     enabled = cgroup.read(parent, "cgroup.subtree_control").split()
     require_controllers(writes, available, parent, _missing_hint(parent))
-    for controller in (*needed, *(available if others else ())):
-        if controller in enabled:
-            continue
+    lacking = [controller for controller in needed if controller not in enabled]
+    wanted = dict.fromkeys([*lacking, *(one for one in available if others and one not in enabled)])
+    if not wanted or not _make_room(parent, step_aside=bool(lacking)):
+        if lacking:
+            raise _not_enabled(parent, lacking[0], OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
+        return
+    for controller in wanted:
         try:
-            _enable(parent, controller)
+            cgroup.write(parent, "cgroup.subtree_control", f"+{controller}")
         except OSError as failure:
-            if controller in needed:
+            if controller in lacking:
                 raise _not_enabled(parent, controller, failure) from failure
-            if failure.errno == errno.EBUSY:
-                return
 
 
-def _enable(parent: str, controller: str) -> None:
-    """Where nobody is in the way but this very process, it steps aside: into a leaf of its own."""
+def _make_room(parent: str, *, step_aside: bool) -> bool:
+    """Whether the group has no processes itself. Where nobody is in it but this very process, it may step aside, into a
+    leaf of its own."""
+    if not os.path.exists(f"{parent}/cgroup.type"):
+        return True  # the root of the hierarchy, where the rule does not hold
     try:
-        cgroup.write(parent, "cgroup.subtree_control", f"+{controller}")
-    except OSError as failure:
-        if failure.errno != errno.EBUSY or cgroup.read(parent, "cgroup.procs").split() != [str(os.getpid())]:
-            raise
+        present = cgroup.read(parent, "cgroup.procs").split()
+        if not present:
+            return True
+        if not step_aside or present != [str(os.getpid())]:
+            return False
         aside = f"{parent}/{ASIDE}"
         try:
             os.mkdir(aside, 0o755)
         except FileExistsError:
             pass
         cgroup.add_process(aside, 0)
-        cgroup.write(parent, "cgroup.subtree_control", f"+{controller}")
+    except OSError:  # EOPNOTSUPP: a group of threads; EACCES
+        return False
+    return True
 
 
 def _not_enabled(parent: str, controller: str, failure: OSError) -> JubakoError:
