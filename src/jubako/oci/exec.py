@@ -69,8 +69,7 @@ def exec_in(container: Container, options: ExecOptions) -> int:
         )  # fmt: skip
     if options.console_socket and not program.terminal:
         raise UsageError("use --console-socket", options.console_socket, reason="no terminal was asked for")
-    group = _group(state, options)
-    slots = Slots({"recorder": lambda _moment, slots: _place(group, state, slots)})
+    slots = Slots()
     try:
         kinds = tuple(_open_namespaces(container, state, slots))
         applier = _apply(state, spec, program, kinds, options, slots)
@@ -230,6 +229,7 @@ def _apply(
     filter_, flags = compile_filter(spec)
     extras = Extras(
         RootSource("joined"),
+        cgroup=_group(state, options),
         filter=filter_,
         filter_flags=flags,
         preserve_fds=options.preserve_fds + listen_fds(),
@@ -255,21 +255,15 @@ def _apply(
     return applier
 
 
-def _place(group: str, state: State, slots: Slots) -> None:
-    """The program is counted, paused and killed with the container, before it runs."""
-    if group:
-        from jubako.oci.groups import place_process
-
-        place_process(group, host_pid(slots["init_pidfd"]), state.pid)
-
-
 def _group(state: State, options: ExecOptions) -> str:
     if not state.cgroup:
         if options.cgroup:
             raise JubakoError("use --cgroup", options.cgroup, reason="the container has no control group of its own")
         return ""
     if not options.cgroup:
-        return state.inside
+        from jubako.oci.groups import group_to_join
+
+        return group_to_join(state.inside, state.pid)
     parts = options.cgroup.strip("/").split("/")
     if ".." in parts:
         raise UsageError("use --cgroup", options.cgroup, reason="it must lie below the container's own group")

@@ -63,6 +63,10 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         yield ConnectListener(seccomp.listener_path)
     if staged:
         yield CloneSupervisor(0)
+        if making.extras.cgroup:
+            from jubako.plan.steps.cgroups import OpenGroup
+
+            yield OpenGroup(making.extras.cgroup)
     # Who runs in there already must not look into a process of ours, nor into the one that it clones (CVE-2016-9962).
     hidden = bool(spaces.joined) and not spaces.nested
     late = "time" in spaces.new and bool(spec.linux.time_offsets)  # a hidden process may not write its own offsets
@@ -86,15 +90,11 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         yield ns.NewTimeNamespace(tuple((o.clock, o.secs, o.nanosecs) for o in spec.linux.time_offsets))
     if hidden and late:
         yield joining.HideJoiner()
-    yield CloneInit(flags)
+    yield CloneInit(flags, making.extras.cgroup)
     if spaces.nested:
         yield from _id_maps(spec.linux.uid_mappings, spec.linux.gid_mappings, making)
     if score is not None and not hidden:
         yield lifecycle.SetOomScoreOf(score)
-    if making.extras.cgroup:
-        from jubako.plan.steps.cgroups import JoinCgroup
-
-        yield JoinCgroup(making.extras.cgroup)
     yield from plan_mount_sources(spec, spaces, host, _bundle_of(making))
     if making.listens and seccomp is not None:
         state = making.state
