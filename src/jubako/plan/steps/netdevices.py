@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 
@@ -20,35 +21,43 @@ class MoveNetDevice(Step):
     needs = ("init_pid",)
 
     def apply(self, slots: Slots) -> None:
+        index = rtnetlink.device_index(self.device)
         namespace = open_namespace(slots["init_pid"], "network")
-        try:
-            index = rtnetlink.device_index(self.device)
-            addresses = rtnetlink.list_addresses(index)
-            rtnetlink.move_device(index, namespace, self.name)
-            self._configure(namespace, addresses)
-        finally:
-            os.close(namespace)
-
-    def _configure(self, namespace: int, addresses: tuple[rtnetlink.Address, ...]) -> None:
-        """What is left to do can be done in the device's new namespace only, so a child enters that."""
-        pid = os.fork()
+        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        pid = os.fork()  # most of it can be done in the device's new namespace only, so a child enters that
         if pid == 0:
             code = 255
             try:
-                setns(namespace, CLONE_NEWNET)
-                index = rtnetlink.device_index(self.name)
-                for address in addresses:
-                    rtnetlink.add_address(index, address)
-                rtnetlink.set_up(index, self.name)
+                self._move(index, own, namespace)
                 code = 0
             except OSError as failure:
                 code = failure.errno or 255
             finally:
                 os._exit(code)
+        os.close(own)
+        os.close(namespace)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code:
             number = code if 0 < code < 255 else errno.EIO
             raise OSError(number, os.strerror(number), self.name)
+
+    def _move(self, index: int, own: int, namespace: int) -> None:
+        addresses = rtnetlink.list_addresses(index)
+        setns(namespace, CLONE_NEWNET)
+        before = dict(_socket.if_nameindex())
+        if self.name in before.values():  # the kernel would tell only when the device has been moved, and is lost
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
+        setns(own, CLONE_NEWNET)
+        rtnetlink.move_device(index, namespace, self.name)
+        setns(namespace, CLONE_NEWNET)
+        # Its number may be another one there, and its name too, where it was given as a template such as "eth%d".
+        for there, name in _socket.if_nameindex():
+            if there not in before:
+                for address in addresses:
+                    rtnetlink.add_address(there, address)
+                rtnetlink.set_up(there, name)
+                return
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), self.name)
 
     def call(self) -> str:
         device, name = quote(self.device), quote(self.name)
