@@ -193,7 +193,7 @@ def test_pause_of_what_does_not_run(box: Container):
 
 
 @in_cgroup
-@rule("command line", "exec", "common", "`exec` into a paused container is an error, but with --ignore-paused.")
+@rule("command line", "exec", "common", "`exec` into a paused container is an error.")
 def test_exec_into_a_paused_container(running: Container):
     running.runtime("pause", running.id, check=True)
     result = running.exec("true", check=False)
