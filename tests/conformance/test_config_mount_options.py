@@ -12,7 +12,68 @@ from world.bundle import Bundle
 from world.rule import only_root, rule
 from world.runtime import Runtime
 
-ALL = ["async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime", "loud", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "remount", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable", "mand", "nomand"]
+ALL = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "iversion",
+    "lazytime",
+    "loud",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+    "mand",
+    "nomand",
+]
 """The table of the specification, but for `idmap` and `ridmap`: see test_config_idmapped_mounts.py."""
 
 SET = {
@@ -85,7 +146,11 @@ def mounted(text: str, point: str) -> list[Mounted]:
         left, _, right = line.partition(" - ")
         fields = left.split()
         if fields[4] == point:
-            found.append(Mounted(set(fields[5].split(",")), " ".join(fields[6:]), set(right.split()[2].split(",")), right.split()[0]))
+            found.append(
+                Mounted(
+                    set(fields[5].split(",")), " ".join(fields[6:]), set(right.split()[2].split(",")), right.split()[0]
+                )
+            )
     return found
 
 
@@ -93,7 +158,9 @@ def look(runtime: Runtime, bundle: Bundle, point: str = "/mnt") -> Mounted:
     return mounted(runtime.says(bundle, "cat /proc/self/mountinfo"), point)[-1]
 
 
-@rule("config.md", "Linux mount options", "MUST", "Each option of the table is understood: none goes to the file system.")
+@rule(
+    "config.md", "Linux mount options", "MUST", "Each option of the table is understood: none goes to the file system."
+)
 def test_every_option_is_understood(runtime: Runtime, bundle: Bundle):
     options = [each for each in ALL if each not in ("bind", "rbind", "remount")]
     bundle.mount("/mnt", "tmpfs", "tmpfs")
@@ -103,7 +170,9 @@ def test_every_option_is_understood(runtime: Runtime, bundle: Bundle):
     assert [option for option in options if not mounted(said, f"/mnt/{option}")] == []
 
 
-@rule("config.md", "Linux mount options", "MUST", "ro, nosuid, nodev, noexec, noatime, nodiratime, relatime, nosymfollow.")
+@rule(
+    "config.md", "Linux mount options", "MUST", "ro, nosuid, nodev, noexec, noatime, nodiratime, relatime, nosymfollow."
+)
 @pytest.mark.parametrize("how", ["new", "bind"])
 def test_options_show(runtime: Runtime, bundle: Bundle, place: Path, who: str, how: str):
     (place / "source").mkdir()
@@ -130,7 +199,12 @@ def test_nostrictatime(runtime: Runtime, bundle: Bundle):
     assert "relatime" in look(runtime, bundle).flags
 
 
-@rule("config.md", "Linux mount options", "MUST", "suid, dev, exec, rw, atime, diratime, symfollow take the contrary back.")
+@rule(
+    "config.md",
+    "Linux mount options",
+    "MUST",
+    "suid, dev, exec, rw, atime, diratime, symfollow take the contrary back.",
+)
 def test_options_take_others_back(runtime: Runtime, bundle: Bundle):
     bundle.mount("/mnt", "tmpfs", "tmpfs")
     for option, earlier in UNSET.items():
@@ -155,7 +229,9 @@ def test_an_option_of_the_file_system_is_taken_back(runtime: Runtime, bundle: Bu
     assert earlier not in look(runtime, bundle).super
 
 
-@rule("config.md", "Linux mount options", "MUST", "private, shared, unbindable and their recursive forms set propagation.")
+@rule(
+    "config.md", "Linux mount options", "MUST", "private, shared, unbindable and their recursive forms set propagation."
+)
 def test_the_propagation_of_mounts(runtime: Runtime, bundle: Bundle):
     bundle.mount("/mnt", "tmpfs", "tmpfs")
     for option in PROPAGATION:
@@ -167,14 +243,18 @@ def test_the_propagation_of_mounts(runtime: Runtime, bundle: Bundle):
 
 @only_root
 @rule("config.md", "Linux mount options", "MUST", "slave and rslave receive the host's mounts below the source.")
-@pytest.mark.parametrize(("option", "seen"), [("rslave", True), ("slave", True), ("rprivate", False), ("private", False)])
+@pytest.mark.parametrize(
+    ("option", "seen"), [("rslave", True), ("slave", True), ("rprivate", False), ("private", False)]
+)
 def test_a_slave_receives_mounts(runtime: Runtime, bundle: Bundle, place: Path, option: str, seen: bool):
     # A namespace of the test's own, whose mount at `source` is shared: the container is started from it.
     source = place / "source"
     (source / "later").mkdir(parents=True)
     bundle.linux["rootfsPropagation"] = "rslave"
     bundle.mount("/mnt", None, source, ["rbind", option])
-    bundle.sh("echo ready; while [ ! -e /mnt/go ]; do sleep 0.02; done; grep -c ' /mnt/later ' /proc/self/mountinfo; true")
+    bundle.sh(
+        "echo ready; while [ ! -e /mnt/go ]; do sleep 0.02; done; grep -c ' /mnt/later ' /proc/self/mountinfo; true"
+    )
     bundle.write()
     run = " ".join(runtime.argv("run", "--bundle", bundle.path, "jubako-test-slave"))
     script = f"""
@@ -243,7 +323,9 @@ def test_tmpcopyup(runtime: Runtime, bundle: Bundle):
     (top / "sub/file").chmod(0o640)
     (top / "link").symlink_to("sub/file")
     bundle.mount("/opt/data", "tmpfs", "tmpfs", ["tmpcopyup", "mode=0750"])
-    said = runtime.says(bundle, "cd /opt/data; cat link; stat -c %a sub/file; readlink link; echo new > sub/new; ls sub")
+    said = runtime.says(
+        bundle, "cd /opt/data; cat link; stat -c %a sub/file; readlink link; echo new > sub/new; ls sub"
+    )
     assert said.splitlines() == ["copied", "640", "sub/file", "file", "new"]
     assert not (top / "sub/new").exists()
 

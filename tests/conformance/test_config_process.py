@@ -32,7 +32,11 @@ LIMITS = {
     "RLIMIT_STACK": 4 << 20,
 }
 NUMBERS = {
-    **dict(zip(["CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS"], range(10), strict=True)),
+    **dict(
+        zip(
+            ["CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS"], range(10), strict=True
+        )
+    ),
     **dict(zip(["LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"], range(10, 16), strict=True)),
 }
 """As <asm-generic/resource.h> has them."""

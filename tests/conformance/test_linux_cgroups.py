@@ -85,7 +85,9 @@ def test_the_cgroup_namespace(runtime: Runtime, bundle: Bundle, path: str):
 
 
 @in_cgroup
-@rule("config-linux.md", "Cgroup ownership", "SHOULD", "/sys/fs/cgroup is the container's own group, read-only if asked.")
+@rule(
+    "config-linux.md", "Cgroup ownership", "SHOULD", "/sys/fs/cgroup is the container's own group, read-only if asked."
+)
 def test_the_cgroup_file_system(runtime: Runtime, bundle: Bundle, path: str):
     bundle.linux["cgroupsPath"] = path
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"])
@@ -158,12 +160,14 @@ def test_device_rules(runtime: Runtime, bundle: Bundle, path: str, who: str):
 
 
 @in_cgroup
-@rule("config-linux.md", "Cgroup ownership", "SHOULD", "The owner of the group is not changed without a writable mount.")
+@rule(
+    "config-linux.md", "Cgroup ownership", "SHOULD", "The owner of the group is not changed without a writable mount."
+)
 def test_the_owner_of_the_group(box: Container, path: str, runtime: Runtime):
     assert directory(path).stat().st_uid == runtime.account.uid
 
 
-# --- pause, resume, events, update, ps ----------------------------------------------------------------------------------
+# --- pause, resume, events, update, ps --------------------------------------------------------------------------------
 
 
 @in_cgroup
@@ -232,7 +236,12 @@ def test_events_stats(running: Container):
 
 
 @in_cgroup
-@rule("command line", "update", "common", "`update -r FILE` changes limits, `-r -` reads them; missing controllers are errors.")
+@rule(
+    "command line",
+    "update",
+    "common",
+    "`update -r FILE` changes limits, `-r -` reads them; missing controllers are errors.",
+)
 @pytest.mark.parametrize("how", ["file", "standard input"])
 def test_update(running: Container, path: str, place: Path, how: str):
     text = '{"unified": {"cgroup.max.descendants": "9"}}'

@@ -58,7 +58,7 @@ def test_the_state_tells_status_and_process(runtime: Runtime, bundle: Bundle):
 
 @rule("runtime.md", "State", "MUST", "`annotations` are those of the configuration.")
 def test_the_state_has_the_annotations(runtime: Runtime, bundle: Bundle):
-    given = {"com.example.key": "value", "empty": "", "ünïcode": "✓ \"quoted\"\n"}
+    given = {"com.example.key": "value", "empty": "", "ünïcode": '✓ "quoted"\n'}
     bundle.config["annotations"] = given
     assert runtime.create(bundle).state["annotations"] == given
 

@@ -1,4 +1,4 @@
-"""A config.json that no container can be made of is refused with the JSON path of what is wrong, and nothing is made."""
+"""A config.json that no container can be made of is refused with the JSON path of what is wrong; nothing is made."""
 
 from __future__ import annotations
 
@@ -150,7 +150,10 @@ HOOKS: tuple[Row, ...] = (
 )
 
 
-@pytest.mark.parametrize("rows", [TOP, PROCESS, MOUNTS, LINUX, HOOKS], ids=["top", "process", "mounts", "linux", "hooks"])
+TABLES = {"top": TOP, "process": PROCESS, "mounts": MOUNTS, "linux": LINUX, "hooks": HOOKS}
+
+
+@pytest.mark.parametrize("rows", TABLES.values(), ids=TABLES)
 def test_a_property_that_is_missing_or_of_a_wrong_type_or_out_of_range(
     rows: tuple[Row, ...], bundle: Bundle, refused: Callable[..., None]
 ) -> None:

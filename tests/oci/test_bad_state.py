@@ -1,5 +1,6 @@
-"""A state directory that is damaged, foreign, full or read-only: every command says so in one line, and `delete --force`
-removes what is left of the container, and nothing else."""
+"""A state directory that is damaged, foreign, full or read-only: every command says so in one error, and
+`delete --force` removes what is left of the container, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import pytest
 from oci.conftest import call, left
 from world.account import Account
 from world.bundle import Bundle
-from world.faults import faults_of, never_of
+from world.faults import NEVER, faults_of, never_of
 from world.runtime import Container, Runtime, new_id, wait_for_end
 
 READERS: tuple[tuple[str, ...], ...] = (
@@ -236,7 +237,7 @@ def test_config_json_missing_or_damaged_is_told_by_exec_and_by_nobody_else(box: 
 
 def test_the_other_files_are_missing_or_of_another_kind(runtime: Runtime, bundle: Bundle) -> None:
     for name in ("lock", "waiting", "start"):
-        for kind in ("missing", "directory", "link", "file"):
+        for kind in ("missing", "directory", "link", "file") if name == "lock" else ("missing", "link"):
             box = runtime.create(bundle)
             path = directory_of(box) / name
             path.unlink()
@@ -246,8 +247,8 @@ def test_the_other_files_are_missing_or_of_another_kind(runtime: Runtime, bundle
                 path.symlink_to("/etc/passwd")
             elif kind == "file":
                 path.write_text("x" * 5000)
-            for command, *words in (("state",), ("start",), ("kill", "TERM")):
-                result = call(runtime, command, box.id, *words, timeout=20)
+            for command in ("state", "start"):
+                result = call(runtime, command, box.id, timeout=20)
                 assert never_of(result) == [], (name, kind, result)
             delete(box)
 
@@ -317,7 +318,7 @@ def test_a_read_only_state_directory(runtime: Runtime, bundle: Bundle, box: Cont
         ("list", 0, ()),
         ("start", 1, ("EROFS",)),
         ("delete --force", 1, ("EROFS",)),
-        (f"create --bundle {bundle.path}", 1, ("EROFS", "ID2")),
+        (f"create --bundle {bundle.path}", 1, ("EROFS", "jubako-second")),
     )
     delete(box)
     wait_for_end(pid, 1)
@@ -325,6 +326,9 @@ def test_a_read_only_state_directory(runtime: Runtime, bundle: Bundle, box: Cont
 
 def test_a_full_disk(runtime: Runtime, bundle: Bundle, place: Path) -> None:
     """Of every size, up to that which suffices: the container cannot be made, and nothing is left."""
+    for name in ("uidMappings", "gidMappings"):  # of the user namespace in which the disk is mounted
+        if name in bundle.linux:
+            bundle.linux[name][0]["hostID"] = 0
     bundle.write()
     runtime.root.mkdir(mode=0o700)
     for blocks in range(1, 12):
@@ -332,15 +336,15 @@ def test_a_full_disk(runtime: Runtime, bundle: Bundle, place: Path) -> None:
         create = quoted(runtime, "create", "--bundle", bundle.path, name)
         forced = quoted(runtime, "delete", "--force", name)
         script = (
-            f"mount -t tmpfs -o size={blocks * 4}k,nr_inodes=100 full {runtime.root} && chown $(id -u) {runtime.root} && "
-            f"chmod 700 {runtime.root}; {create} >/dev/null 2>{place}/said; echo $? $(ls {runtime.root}); {forced} >&2; "
-            f"echo $? $(ls {runtime.root})"
+            f"mount -t tmpfs -o size={blocks * 4}k,nr_inodes=100,mode=700 full {runtime.root}; "
+            f"{create} >/dev/null 2>{place}/said; echo $? $(ls {runtime.root}); "
+            f"{forced} >&2; echo $? $(ls {runtime.root})"
         )
         done = unshared(runtime, script)
         first, second = done.stdout.splitlines()
         said = (place / "said").read_text()
         assert second == "0", done
-        assert not [word for word in ("Traceback", "should not happen", "fault in") if word in said + done.stderr], said
+        assert not [word for word in NEVER if word in said + done.stderr], said
         if first.startswith("0"):
             assert blocks > 1
             break
@@ -368,15 +372,15 @@ def unshared(runtime: Runtime, script: str) -> subprocess.CompletedProcess[str]:
 def in_namespace(runtime: Runtime, box: Container, prepare: str, *calls: tuple[str, int, tuple[str, ...]]) -> None:
     lines = [prepare]
     for number, (command, _code, _texts) in enumerate(calls):
-        name = box.id if not command.startswith("create") else "ID2"
-        lines.append(f"{quoted(runtime, *command.split(), name)} >{box.bundle.path}/{number}.said 2>&1; echo $?")
+        name = {"create": ["jubako-second"], "list": []}.get(command.split()[0], [box.id])
+        lines.append(f"{quoted(runtime, *command.split(), *name)} >{box.bundle.path}/{number}.said 2>&1; echo $?")
     done = unshared(runtime, "\n".join(lines))
     codes = done.stdout.split()
     assert len(codes) == len(calls), done
     for number, (command, code, texts) in enumerate(calls):
         said = (box.bundle.path / f"{number}.said").read_text()
         assert int(codes[number]) == code, (command, said)
-        assert "Traceback" not in said and "should not happen" not in said, said
+        assert not [word for word in NEVER if word in said], said
         for text in texts:
             assert text in said, (command, said)
 

@@ -9,10 +9,11 @@ LONGEST = 10_000
 """Characters of an error: who sends nonsense by the megabyte does not get it back."""
 
 
-def faults_of(result: Result, *texts: str, code: int = 1) -> list[str]:
-    """What is wrong with a refusal: it ends with 1, as engines know it, says `texts` in one error of our shape, and
-    prints nothing else."""
+def faults_of(result: Result, *texts: str) -> list[str]:
+    """What is wrong with a refusal: it ends with 1 (`exec`: 255), as engines know it, says `texts` in one error of our
+    shape, and prints nothing else."""
     faults = never_of(result)
+    code = 255 if "exec" in result.argv else 1
     if result.exit_code != code:
         faults.append(f"ended with {result.exit_code}, not {code}")
     if not result.stderr.startswith("jubako: "):

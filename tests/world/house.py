@@ -48,8 +48,14 @@ done
 chmod 1777 tmp dev/shm
 mkdir -p run/lock run/user
 ip link set lo up
-ip address add 192.0.2.1/32 dev lo # getaddrinfo(3) looks up nothing for a host with 127.0.0.1 alone
+# An interface towards nowhere, which pasta copies and without which getaddrinfo(3) finds no address to listen at.
+ip link add eth0 type veth peer name nowhere
+ip link set nowhere up
+ip link set eth0 up
+ip address add 192.0.2.1/24 dev eth0
+ip route add default via 192.0.2.2
 echo 127.0.0.1 localhost house >etc/hosts
+echo nameserver 127.0.0.1 >etc/resolv.conf
 hostname house
 pivot_root . mnt
 umount --lazy /mnt

@@ -112,7 +112,7 @@ class Container:
     runtime: Runtime
     bundle: Bundle
     id: str
-    created: Result = Result((), "", "", -1)
+    created: Result = field(default_factory=lambda: Result((), "", "", -1))
     """How `create` ended."""
     number: int = field(default_factory=lambda: next(_numbers))
 

@@ -71,8 +71,15 @@ def run(words: list[str], debug: bool) -> int:
             words = ["--help"]
         return _dispatch(words)
     except JubakoError as failure:
-        _report(failure)
-        return failure.runtime_exit_code
+        return _report(failure)
+    except BrokenPipeError:
+        raise  # whoever read our output went away
+    except OSError as failure:
+        name = failure.filename if isinstance(failure.filename, str | bytes) else ""
+        return _report(JubakoError.from_os_error(f"oci {words[0] if words else ''}", os.fsdecode(name), failure))
+    except Exception as failure:  # the border: whatever a bug raises becomes one clear line, in the log too
+        hint = "this should not happen; 'jubako-runtime --debug ...' shows where it did"
+        return _report(JubakoError(type(failure).__name__, reason=str(failure), hint=hint), failure)
 
 
 def warn(text: str) -> None:
@@ -126,14 +133,15 @@ def _print_version() -> int:
     return 0
 
 
-def _report(failure: JubakoError) -> None:
+def _report(failure: JubakoError, cause: Exception | None = None) -> int:
     text = _with_small_letters(failure)
     _log("error", text)
     if settings.debug:
         import traceback
 
-        traceback.print_exception(failure)
+        traceback.print_exception(cause or failure)
     _say(text)
+    return failure.runtime_exit_code
 
 
 def _with_small_letters(failure: JubakoError) -> str:

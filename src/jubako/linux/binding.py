@@ -2,8 +2,8 @@
 
 The detached copy of the source gets its attributes before it is attached, so there is never a moment at which a
 read-only bind can be written. Kernels before 5.12 have no mount_setattr: there the bind is attached and remounted mount
-by mount, each through a descriptor that is known to be of the new mount. Somebody who shares a directory on the way could
-exchange it meanwhile, and a path would lead to another mount while this one stays as it was.
+by mount, each through a descriptor that is known to be of the new mount. Somebody who shares a directory on the way
+could exchange it meanwhile, and a path would lead to another mount while this one stays as it was.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _changed_flags(present: int, set_: int, clear: int) -> int:
 
 
 def _mounts_below(fd: int) -> list[int]:
-    """A descriptor of each mount that lies on that of `fd`, or on one of those; what another covers cannot be reached."""
+    """A descriptor of each mount on that of `fd`, or on one of those; what another covers cannot be reached."""
     table, top = mount_table(), mount_id(fd)
     family, grew = {top}, True
     while grew:

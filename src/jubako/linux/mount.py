@@ -56,6 +56,8 @@ MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 Path = str | bytes
 
+_STATFS_WORDS = 15  # struct statfs is 120 bytes on every 64-bit machine, f_type first
+
 
 def mount(source: Path | None, target: Path, kind: Path | None, flags: int, data: str | None = None) -> None:
     """mount(2); `kind` is the file system's type, `data` its option string."""
@@ -153,6 +155,13 @@ def mount_id(fd: int) -> int:
             if line.startswith(b"mnt_id:"):
                 return int(line.split()[1])
     return -1
+
+
+def file_system_type(fd: int) -> int:
+    """The magic number of the file system that `fd` (an `O_PATH` one too) lies on."""
+    buffer = (ctypes.c_long * _STATFS_WORDS)()
+    check(libc.fstatfs(ctypes.c_int(fd), buffer), "fstatfs", f"descriptor {fd}")
+    return int(buffer[0])
 
 
 def mount_table() -> list[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ import os
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import scm
 from jubako.linux.clone import CLONE_NEWNET
-from jubako.linux.descriptors import close_on_exec_all_but
+from jubako.linux.descriptors import close_all_but
 from jubako.oci import criu_rpc as rpc
 from jubako.oci.cgroups import is_rootless
 from jubako.plan.steps.process import reset_signals
@@ -248,8 +248,8 @@ class Criu:
             kept = (link.fileno(), *inherited)
             for fd in kept:
                 os.set_inheritable(fd, True)
-            close_on_exec_all_but((0, 1, 2, *kept))
             scm.send(first, b"link", (theirs.fileno(),))
+            close_all_but((0, 1, 2, *kept))
             os.execv(self.program, ("criu", "swrk", str(link.fileno())))
         except BaseException as failure:
             os.write(2, f"Error: {failure}\n".encode())

@@ -64,11 +64,18 @@ def delete(container: Container, warn: Callable[[str], None], *, force: bool = F
     """Remove what `create` made. With `force` a container that is not stopped is killed first, and one that does not
     exist is no error. Raises `UsageError` where the container is not stopped."""
     try:
-        container.lock()
-    except NotFoundError:
         if force:
-            return
-        raise
+            from jubako.oci.seizing import seize
+
+            seize(container)
+        else:
+            container.lock()
+    except NotFoundError:
+        if not force:
+            raise
+        if os.path.lexists(container.directory):
+            container.remove()
+        return
     try:
         _delete(container, warn, force)
     finally:
@@ -78,13 +85,13 @@ def delete(container: Container, warn: Callable[[str], None], *, force: bool = F
 def _delete(container: Container, warn: Callable[[str], None], force: bool) -> None:
     try:
         state = container.read()
-    except (NotFoundError, JubakoError) as failure:
+        status = container.status(state)
+    except JubakoError as failure:
         if not force:
             raise
         warn(str(failure))
-        container.remove()
-        return
-    status = container.status(state)
+        state = container.salvage() or State(container.id, "", "", "")
+        status = ""
     if status != STOPPED:
         if not force:
             raise UsageError(
@@ -93,9 +100,12 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
             )  # fmt: skip
         end_process(state)
     if state.cgroup or state.unit:
-        from jubako.oci.groups import remove_group
+        from jubako.oci.groups import is_group, remove_group
 
-        remove_group(state.cgroup, state.unit)
+        if not state.cgroup or is_group(state.cgroup):
+            remove_group(state.cgroup, state.unit)
+        elif os.path.lexists(state.cgroup):
+            warn(f"{container.directory}/state.json names a control group that is none: {state.cgroup}")
     container.remove()
     run_hooks(container, state, "poststop", "stopped", warn)
 

@@ -9,22 +9,14 @@ from jubako.ids.newidmap import effective_capabilities
 from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
 from jubako.linux.pidfd import host_pid, open_process, start_time
 from jubako.oci.bundle import read_config, read_text
-from jubako.oci.create import (
-    compile_filter,
-    connect_console,
-    find_modules,
-    keeps_groups,
-    listen_fds,
-    listens,
-    write_pid_file,
-)
+from jubako.oci.caller import connect_console, listen_fds, write_pid_file
+from jubako.oci.facts import compile_filter, find_modules, keeps_groups, listens
 from jubako.oci.foreground import Foreground
 from jubako.oci.state import CREATED, RUNNING, Container, State
 from jubako.plan.extras import Extras
 from jubako.plan.host import RootSource
-from jubako.plan.oci import Making
+from jubako.plan.making import Making
 from jubako.plan.oci_exec import plan_exec
-from jubako.plan.oci_mounts import Bundle
 from jubako.plan.step import INIT, RUNTIME, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
@@ -225,7 +217,6 @@ def _apply(
     making = Making(
         extras,
         HookState(state.oci_version, state.id, state.bundle, state.annotations),
-        Bundle(state.bundle),
         deny_setgroups=denied,
         keep_groups=keeps_groups(spec),
         console=bool(options.console_socket),

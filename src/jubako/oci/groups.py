@@ -42,6 +42,11 @@ def is_frozen(group: str) -> bool:
         return False
 
 
+def is_group(group: str) -> bool:
+    """Whether the directory is a control group, and not the root of the hierarchy, in which the whole machine is."""
+    return os.path.isabs(group) and os.path.isfile(f"{group}/cgroup.events")
+
+
 def signal_group(group: str, number: int) -> None:
     """Send a signal to every process of the group and below; SIGKILL also to those that stand still."""
     try:
@@ -115,6 +120,8 @@ def _empty_group(group: str, seconds: float) -> None:
         except FileNotFoundError:
             if not os.path.isdir(group):
                 break
+            if time.monotonic() > end:
+                raise JubakoError("remove cgroup", group, reason="it is no control group") from None
         except OSError as failure:
             if failure.errno != errno.EBUSY or time.monotonic() > end:
                 left = ", ".join(map(str, processes(group))) or "none that is seen from here"

@@ -18,15 +18,9 @@ from jubako.linux.pidfd import open_process, start_time
 from jubako.oci import criu_mounts as mounts
 from jubako.oci import criu_rpc as rpc
 from jubako.oci.bundle import Bundle, read_bundle
+from jubako.oci.caller import connect_console, write_pid_file
 from jubako.oci.checkpoint import DESCRIPTORS, MOUNTS
-from jubako.oci.create import (
-    CreateOptions,
-    Creation,
-    connect_console,
-    open_namespace_file,
-    refuse_terminal,
-    write_pid_file,
-)
+from jubako.oci.create import CreateOptions, Creation, open_namespace_file, refuse_terminal
 from jubako.oci.criu import (
     EXTERNAL,
     Criu,

@@ -12,7 +12,7 @@ from jubako.runtime.messages import Failed, receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 SOCKET = "start"
 
@@ -58,9 +58,20 @@ def run_hooks(container: Container, state: State, point: str, status: str, warn:
 
     told = HookState(state.oci_version, state.id, state.bundle, state.annotations)
     text = told.text(status, 0 if status == "stopped" else state.pid)
-    for fields in jsontext.loads(state.hooks)[point]:
-        hook = Hook(fields["path"], tuple(fields["args"]), tuple(fields["env"]), fields["timeout"])
+    try:
+        hooks = [
+            Hook(str(fields["path"]), _texts(fields["args"]), _texts(fields["env"]), fields["timeout"])
+            for fields in jsontext.loads(state.hooks)[point]
+        ]
+    except (ValueError, TypeError, KeyError) as failure:
+        warn(f"run {point} hooks: state.json is damaged: {type(failure).__name__} {failure}")
+        return
+    for hook in hooks:
         try:
             run_hook(point, hook, text, state.bundle)
         except JubakoError as failure:
             warn(str(failure))
+
+
+def _texts(values: Iterable[object]) -> tuple[str, ...]:
+    return tuple(map(str, values))

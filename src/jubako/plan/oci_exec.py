@@ -9,11 +9,10 @@ from __future__ import annotations
 from jubako.linux.clone import CLONE_PARENT
 from jubako.plan import attributes
 from jubako.plan.host import Host
-from jubako.plan.oci import Making, listener_slots, plan_last, plan_user
+from jubako.plan.making import Making, listener_slots, plan_last, plan_user
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import joining, lifecycle, namespaces, process, terminal
 from jubako.plan.steps import program as program_steps
-from jubako.plan.steps.notify import ConnectListener, DescribeToListener
 from jubako.spec.types import Linux, Process
 
 TYPE_CHECKING = False
@@ -35,6 +34,8 @@ def _steps(
 ) -> Iterator[Step]:
     extras = making.extras
     if making.listens and linux.seccomp is not None:
+        from jubako.plan.steps.notify import ConnectListener, DescribeToListener
+
         yield ConnectListener(linux.seccomp.listener_path)
     yield joining.CloneJoiner(0)
     yield from attributes.plan_initial_affinity(program)

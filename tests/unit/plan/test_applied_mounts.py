@@ -186,6 +186,16 @@ def test_a_new_file_system_has_flags_options_and_what_the_directory_held(tmp_pat
     assert rest == [0o711, 0o1750, [100_000, 0o4640, 7], "/etc/passwd", True]
 
 
+def test_flags_that_only_the_old_call_takes_are_no_obstacle(tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        slots = world(tmp_path)
+        flags = read_options(("iversion", "acl", "nosuid", "sync"))
+        oci_mounts.MountNew("tmpfs", "t", "/a", flags.flags, flags.of_file_system(), ("mode=700",)).apply(slots)
+        return ["nosuid" in options_of(tmp_path / "root/a"), stat.S_IMODE((tmp_path / "root/a").stat().st_mode)]
+
+    assert in_child(look, PRIVATE) == [True, 0o700]
+
+
 def test_a_tmpfs_has_the_mode_of_what_it_covers_unless_told_otherwise(tmp_path: Path, kernel: str) -> None:
     def look() -> list[int]:
         slots = world(tmp_path)

@@ -16,7 +16,7 @@ from jubako.linux import mount as mnt
 from jubako.linux.binding import attach_changed, bind_changed, mount_ids, set_attributes
 from jubako.linux.fsopen import fits, new_mount
 from jubako.linux.openat2 import open_in
-from jubako.plan.mount_options import attributes_of
+from jubako.plan.mount_options import ONLY_CLASSIC, attributes_of
 from jubako.plan.step import Slots, Step, quote, step
 from jubako.plan.steps.copy_up import copy_directory
 from jubako.plan.steps.targets import (
@@ -90,7 +90,7 @@ class MountNew(Step):
     def _make(self, data: tuple[str, ...]) -> int:
         """The detached file system; -1 where the kernel's old interface has to do."""
         options = (*self.words, *data)
-        if self.kind == "overlay" or not fits(self.source, options):
+        if self.kind == "overlay" or self.flags & ONLY_CLASSIC or not fits(self.source, options):
             return -1
         try:
             return new_mount(self.kind, self.source, options)
