@@ -216,10 +216,10 @@ class Restoration(Creation):
 
     def _notified(self, answer: Answer, descriptors: tuple[int, ...]) -> None:
         if answer.script == "setup-namespaces":
-            self._run_hooks(answer.pid)
-        elif answer.script == "post-restore":
+            # From here on whoever deletes the container finds its process, whatever becomes of this one.
             self.state = replace(self.state, pid=answer.pid, pid_start=start_time(answer.pid))
             self.container.write(self.state)
+            self._run_hooks(answer.pid)
         elif answer.script == "orphan-pts-master" and descriptors:
             if self.console is not None:
                 scm.send(self.console, b"/dev/ptmx", descriptors[:1])
