@@ -17,7 +17,7 @@ from jubako.linux.clone import namespace_path
 from jubako.linux.pidfd import host_pid, start_time
 from jubako.oci import cgroups
 from jubako.oci.bundle import Bundle, read_bundle
-from jubako.oci.caller import connect_console, listen_fds, write_pid_file
+from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
 from jubako.oci.facts import compile_filter, find_modules, keeps_groups, label_option, listens
 from jubako.oci.groups import remove_group
 from jubako.oci.ids import Ids, settle_ids
@@ -77,7 +77,7 @@ def create(options: CreateOptions) -> Created:
     container = find_container(options.root, options.id)
     bundle = read_bundle(options.bundle)
     refuse_terminal(bundle.spec, options)
-    ids = settle_ids(bundle.spec)
+    ids = settle_ids(replace(bundle.spec, process=with_sockets(bundle.spec.process)))
     container.make()
     creation = Creation(container, bundle, ids, options)
     try:

@@ -9,7 +9,7 @@ from jubako.ids.newidmap import effective_capabilities
 from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
 from jubako.linux.pidfd import host_pid, open_process, start_time
 from jubako.oci.bundle import read_config, read_text
-from jubako.oci.caller import connect_console, listen_fds, write_pid_file
+from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
 from jubako.oci.facts import compile_filter, find_modules, keeps_groups, listens
 from jubako.oci.foreground import Foreground
 from jubako.oci.state import CREATED, RUNNING, Container, State
@@ -59,7 +59,7 @@ def exec_in(container: Container, options: ExecOptions) -> int:
     state = container.read()
     _refuse_status(container, state, options)
     spec = read_config(read_text(container.directory + "/config.json"))
-    program = build_process(spec, options)
+    program = with_sockets(build_process(spec, options))
     if program.terminal and options.detached and not options.console_socket:
         raise UsageError(
             "exec in container", container.id, reason="a terminal was asked for, and nobody would hold it",
