@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jubako.oci.criu_rpc import Answer, Value
+    from jubako.spec.types import Spec
 
 LOG_LEVEL = 4
 EXTERNAL = {"network": "extRootNetNS", "pid": "extRootPidNS"}
@@ -91,6 +92,16 @@ def common_options(options: CriuOptions, annotations: dict[str, str]) -> Iterato
         settings = next((path for path in _CONFIGS if os.path.exists(path)), "")
     if settings:
         yield "config_file", settings
+
+
+def refuse_joined(operation: str, subject: str, spec: Spec) -> None:
+    """Raise `UsageError` for namespaces of others that criu cannot put a container into again."""
+    for namespace in spec.linux.namespaces:
+        if namespace.path and namespace.type not in rpc.NAMESPACES:
+            raise UsageError(
+                operation, subject, reason=f"criu cannot join the {namespace.type} namespace {namespace.path}",
+                hint="take the path out of linux.namespaces",
+            )  # fmt: skip
 
 
 class Directories:
@@ -315,7 +326,10 @@ _HINTS = (
         "in a user namespace criu reads the images as the container's root: chmod o+x their directory",
     ),
     ("Can't get 1:16 opt", "criu before 4.2 cannot write network sockets on Linux 6.16 and later: install a newer one"),
-    ("cgns prefix", "criu up to 4.2 restores a user namespace only without a cgroup namespace: leave one of them out"),
+    (
+        "cgns prefix",
+        "criu up to 4.2 cannot restore user and cgroup namespace together; --manage-cgroups-mode ignore leaves out this",
+    ),
 )
 """What its users have found out about a failure."""
 
