@@ -305,7 +305,7 @@ def failure_of(
     reason = directories.failure() or (answer.text if answer is not None else "")
     if not reason and criu.said():
         return not_working(operation, subject, criu.said())
-    hints = [f"its log is {directories.log_path}", *(hint for word, hint in _HINTS if word in reason)]
+    hints = [*(hint for word, hint in _HINTS if word in reason), f"its log is {directories.log_path}"]
     return JubakoError(
         operation, subject, errno=answer.errno if answer is not None else 0,
         reason=f"criu: {reason or 'it ended without a word'}", hint="\n".join(hints),
@@ -314,13 +314,14 @@ def failure_of(
 
 def not_working(operation: str, subject: str, said: str) -> JubakoError:
     """The error for a criu that ends before it has begun."""
-    hint = _TOO_OLD if "vDSO area bounds" in said else "criu check tells what it misses on this machine"
+    hint = "criu check tells what it misses on this machine"
     lines = said.strip().splitlines() or ["it ended at once"]
     reason = read_failure(said) or lines[-1]
     return JubakoError(operation, subject, reason=f"criu does not work here: {reason}", hint=hint)
 
 
 _HINTS = (
+    ("vDSO area bounds", _TOO_OLD),
     (
         ".img: Permission denied",
         "in a user namespace criu reads the images as the container's root: chmod o+x their directory",
@@ -328,7 +329,7 @@ _HINTS = (
     ("Can't get 1:16 opt", "criu before 4.2 cannot write network sockets on Linux 6.16 and later: install a newer one"),
     (
         "cgns prefix",
-        "criu up to 4.2 cannot restore user and cgroup namespace together; --manage-cgroups-mode ignore leaves out this",
+        "criu up to 4.2 cannot restore user and cgroup namespace both: --manage-cgroups-mode ignore leaves the latter",
     ),
 )
 """What its users have found out about a failure."""
