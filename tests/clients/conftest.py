@@ -147,11 +147,21 @@ def containerd(house: House, oci_archive: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def containerd_image(house: House, runtime: str, containerd: None) -> str:
+    """The image that containerd has. One container has run, so its namespace's group and state directory are there."""
+    name = "localhost/busybox:latest"
+    ctr = client.client(house, None, "ctr")
+    ctr("images", "import", "--index-name", name, "/tmp/busybox-oci.tar", check=True)
+    ctr("run", "--rm", "--runc-binary", runtime, *daemons.NO_SHARES, name, "first", "true", check=True)
+    return name
+
+
+@pytest.fixture(scope="session")
 def dockerd(house: House, runtime: str, archive: str, containerd: None) -> Iterator[None]:
     with daemons.dockerd(house, runtime):
         docker = client.client(house, None, "docker")
         docker("load", "--quiet", "--input", archive, check=True)
-        docker("run", "--rm", "--runtime=tested", "busybox", "true", check=True)
+        docker("run", "--rm", "--runtime=jubako", "busybox", "true", check=True)
         yield
 
 

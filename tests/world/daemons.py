@@ -19,6 +19,9 @@ from world.house import House
 
 _START_SECONDS = 30
 
+NO_SHARES = ("--cpu-shares", "0")
+"""`ctr run` asks for 1024 shares by itself, which a machine without the cpu controller cannot give."""
+
 CONTAINERD_TOML = """
 version = 2
 # A Kubernetes node would have these; nothing here speaks to them.
@@ -67,9 +70,9 @@ def containerd(house: House) -> Iterator[None]:
 
 @contextmanager
 def dockerd(house: House, runtime: str) -> Iterator[None]:
-    """Docker with our runtime by the name `tested`, upon the containerd that is there."""
+    """Docker with our runtime by the name `jubako`, upon the containerd that is there."""
     configuration = {
-        "runtimes": {"tested": {"path": runtime}},
+        "runtimes": {"jubako": {"path": runtime}},
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "containerd": "/run/containerd/containerd.sock",
         "iptables": False,  # its rules drop what goes between podman's containers; ports on loopback need none

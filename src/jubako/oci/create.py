@@ -34,12 +34,12 @@ from jubako.runtime.applier import Applier
 from jubako.runtime.facts import gather_facts
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
+from jubako.waiting import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.oci.cgroups import GroupChoice
 
-SOCKET = "start"
 
 
 @record
