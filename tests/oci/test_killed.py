@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -26,9 +26,8 @@ STATES = ("creating", "created", "running", "stopped")
 def orphans() -> set[str]:
     """The children of the reaper: pytest itself, pauses of bases, and what has lost its parent."""
     reaper = os.environ.get("JUBAKO_TEST_REAPER", str(os.getpid()))
-    with suppress(FileNotFoundError):
-        with open(f"/proc/{reaper}/task/{reaper}/children") as file:
-            return {pid for pid in file.read().split() if not _is_zombie(pid)}
+    with suppress(FileNotFoundError), open(f"/proc/{reaper}/task/{reaper}/children") as file:
+        return {pid for pid in file.read().split() if not _is_zombie(pid)}
     return set()
 
 
@@ -59,9 +58,8 @@ def nothing_stays(runtime: Runtime) -> Callable[[str, str], None]:
 
 
 def _command(pid: str) -> str:
-    with suppress(OSError):
-        with open(f"/proc/{pid}/cmdline") as file:
-            return f"{pid}: {file.read()}"
+    with suppress(OSError), open(f"/proc/{pid}/cmdline") as file:
+        return f"{pid}: {file.read()}"
     return pid
 
 
@@ -193,13 +191,13 @@ def test_an_id_can_be_used_again_after_a_killed_create(runtime: Runtime, hooked:
 
 
 @pytest.fixture
-def killed(runtime: Runtime, hooked: Bundle) -> Iterator[Container]:
+def killed(runtime: Runtime, hooked: Bundle) -> Container:
     """A container whose first process is killed between create and start."""
     box = runtime.create(hooked)
     pid = box.pid
     os.kill(pid, signal.SIGKILL)
     wait_for_end(pid)
-    yield box
+    return box
 
 
 def test_a_first_process_killed_before_the_start_is_a_stopped_container(killed: Container) -> None:
