@@ -135,7 +135,7 @@ def test_containers_of_a_network_find_each_other_by_name(docker: Command) -> Non
         serve = "mkdir /www && echo served >/www/index.html && exec httpd -f -p 8080 -h /www"
         docker(*RUN, "-d", "--name", "server", "--network=quarter", "busybox", "sh", "-c", serve, check=True)
         script = "until wget -q -O - http://server:8080/; do sleep 0.1; done"
-        result = docker(*RUN, "--rm", "--network=quarter", "busybox", "timeout", "10", "sh", "-c", script)
+        result = docker(*RUN, "--rm", "--network=quarter", "busybox", "timeout", "-s", "KILL", "10", "sh", "-c", script)
         assert result.stdout == "served\n", str(result)
     finally:
         docker("rm", "--force", "server")

@@ -8,6 +8,7 @@ The machine sees one more cgroup and its processes. Needs root.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -47,13 +48,24 @@ done
 chmod 1777 tmp dev/shm
 mkdir -p run/lock run/user
 ip link set lo up
-ip address add 192.0.2.1/32 dev lo # getaddrinfo(3) looks up nothing for a host with 127.0.0.1 alone
+# An interface towards nowhere, which pasta copies and without which getaddrinfo(3) finds no address to listen at.
+ip link add eth0 type veth peer name nowhere
+ip link set nowhere up
+ip link set eth0 up
+ip address add 192.0.2.1/24 dev eth0
+ip route add default via 192.0.2.2
 echo 127.0.0.1 localhost house >etc/hosts
+echo nameserver 127.0.0.1 >etc/resolv.conf
 hostname house
 pivot_root . mnt
 umount --lazy /mnt
 mount --make-rshared /
 exec catatonit -P
+"""
+
+_DOOR = """#!/bin/sh
+echo 0 >{leaf}/cgroup.procs &&
+    exec nsenter --target {pid} --mount --pid --net --ipc --uts --cgroup -- {words} "$@"
 """
 
 
@@ -63,6 +75,7 @@ class House:
 
     pid: int
     group: Path
+    scratch: Path
     running: subprocess.Popen[bytes]
 
     @property
@@ -75,13 +88,7 @@ class House:
 
     def prefix(self, account: Account | None = None) -> tuple[str, ...]:
         """What runs a command inside: as root, or as `account` in the cgroup that is delegated to it."""
-        leaf = self.group / (f"user-{account.uid}/session" if account else "system")
-        move = ("sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(leaf))
-        kinds = ("--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup")
-        enter = (*move, "nsenter", "--target", str(self.pid), *kinds, "--")
-        if account:
-            return (*enter, *account.prefix, "env", f"PATH={PATH}")
-        return (*enter, "env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8", f"PATH={PATH}")
+        return (str(self.scratch / f"house-{account.uid if account else 0}"),)  # short: it begins every failure's text
 
     def close(self) -> None:
         self.running.kill()  # unshare's --kill-child ends the first process, and that all others
@@ -97,14 +104,16 @@ def build_house(root: Path, accounts: tuple[Account, ...], scratch: Path) -> Hou
     unshare = ("unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child")
     build = ("--propagation", "private", "sh", "-c", _BUILD, "sh", str(root), str(scratch))
     running = subprocess.Popen(("sh", "-c", enter, "sh", *unshare, *build), stdin=subprocess.DEVNULL)
-    house = House(_first_process(running), group, running)
+    house = House(_first_process(running), group, scratch, running)
     for name in ("init", "system"):
         (group / name).mkdir()
     for pid in (house.pid, running.pid):  # a group with controllers for its children has no processes of its own
         (group / "init/cgroup.procs").write_text(str(pid))
     _hand_on_controllers(group)
+    _write_door(house, 0, "system", ("env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8"))
     for account in accounts:
         _move_in(house, account)
+        _write_door(house, account.uid, f"user-{account.uid}/session", (*account.prefix, "env"))
     return house
 
 
@@ -118,6 +127,14 @@ def _first_process(running: subprocess.Popen[bytes]) -> int:
         time.sleep(0.01)
     running.kill()
     raise AssertionError("the house could not be built")
+
+
+def _write_door(house: House, uid: int, leaf: str, identity: tuple[str, ...]) -> None:
+    """The script that runs its arguments inside as that user; what they start is in the group `leaf`."""
+    door = house.scratch / f"house-{uid}"
+    words = shlex.join((*identity, f"PATH={PATH}"))
+    door.write_text(_DOOR.format(leaf=house.group / leaf, pid=house.pid, words=words))
+    door.chmod(0o755)
 
 
 def _move_in(house: House, account: Account) -> None:

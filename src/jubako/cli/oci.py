@@ -134,7 +134,7 @@ def _print_version() -> int:
 
 
 def _report(failure: JubakoError, cause: Exception | None = None) -> int:
-    text = str(failure)
+    text = _with_small_letters(failure)
     _log("error", text)
     if settings.debug:
         import traceback
@@ -142,6 +142,16 @@ def _report(failure: JubakoError, cause: Exception | None = None) -> int:
         traceback.print_exception(cause or failure)
     _say(text)
     return failure.runtime_exit_code
+
+
+def _with_small_letters(failure: JubakoError) -> str:
+    """The message with its cause spelt as Go does: `docker run` makes the exit codes 126 and 127 of the very words
+    "permission denied" and "no such file or directory"."""
+    text = str(failure)
+    if failure.errno:
+        cause = os.strerror(failure.errno)
+        text = text.replace(cause, cause[0].lower() + cause[1:])
+    return text
 
 
 def _say(text: str) -> None:

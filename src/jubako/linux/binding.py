@@ -2,7 +2,8 @@
 
 The detached copy of the source gets its attributes before it is attached, so there is never a moment at which a
 read-only bind can be written. Kernels before 5.12 have no mount_setattr: there the bind is attached and remounted mount
-by mount, which is only correct where nothing hostile runs yet, as in a container that is being made.
+by mount, each through a descriptor that is known to be of the new mount. Somebody who shares a directory on the way
+could exchange it meanwhile, and a path would lead to another mount while this one stays as it was.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ from jubako.linux.mount import (
     MS_STRICTATIME,
     OPEN_TREE_CLONE,
     mount,
+    mount_id,
     mount_setattr,
+    mount_table,
     move_mount,
     open_tree,
 )
+from jubako.linux.openat2 import open_in
 
 _AS_FLAG = (
     (MOUNT_ATTR_RDONLY, MS_RDONLY),
@@ -85,17 +89,12 @@ def bind(
     except OSError as failure:
         if failure.errno not in _OLD_KERNEL:
             raise
-        _bind_classic(source or f"/proc/self/fd/{source_fd}", target_fd, recursive, set_, clear, propagation)
+        deep = recursive and recursive_attributes
+        changes = ((set_, clear, propagation, deep),)
+        os.close(_bind_classic(source or f"/proc/self/fd/{source_fd}", target_fd, recursive, changes))
         return
     try:
-        if set_ or clear or propagation:
-            deep = recursive and recursive_attributes
-            mount_setattr(tree, set_=set_, clear=clear, propagation=propagation, recursive=deep)
-        move_mount(tree, target_fd)
-    except OSError as failure:
-        if failure.errno not in _OLD_KERNEL:
-            raise
-        _bind_classic(source or f"/proc/self/fd/{source_fd}", target_fd, recursive, set_, clear, propagation)
+        attach_changed(tree, target_fd, ((set_, clear, propagation, recursive and recursive_attributes),))
     finally:
         os.close(tree)
 
@@ -107,9 +106,8 @@ def attach(tree: int, target_fd: int, *, set_: int = 0, clear: int = 0, propagat
     except OSError as failure:
         if failure.errno not in _OLD_KERNEL:
             raise
-        path = os.readlink(f"/proc/self/fd/{target_fd}")
         move_mount(tree, target_fd)
-        _remount(path, set_, clear, propagation, recursive=True)
+        _remount(tree, ((set_, clear, propagation, True),))
         return
     move_mount(tree, target_fd)
 
@@ -122,26 +120,20 @@ def attach_changed(tree: int, target_fd: int, changes: Changes) -> None:
     except OSError as failure:
         if failure.errno not in _OLD_KERNEL:
             raise
-        path = os.readlink(f"/proc/self/fd/{target_fd}")
         move_mount(tree, target_fd)
-        _remount_changed(path, changes)
+        _remount(tree, changes)
         return
     move_mount(tree, target_fd)
 
 
 def bind_changed(source: str, target_fd: int, *, recursive: bool, changes: Changes) -> int:
-    """Bind `source` onto `target_fd` with `changes` made in their order, and answer a descriptor of the new mount; -1
-    on a kernel without open_tree(2)."""
+    """Bind `source` onto `target_fd` with `changes` made in their order, and answer a descriptor of the new mount."""
     try:
         tree = clone_tree(source, -1, recursive=recursive)
     except OSError as failure:
         if failure.errno not in _OLD_KERNEL:
             raise
-        target = f"/proc/self/fd/{target_fd}"
-        path = os.readlink(target)
-        mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
-        _remount_changed(path, changes)
-        return -1
+        return _bind_classic(source, target_fd, recursive, changes)
     try:
         attach_changed(tree, target_fd, changes)
     except OSError:
@@ -150,39 +142,69 @@ def bind_changed(source: str, target_fd: int, *, recursive: bool, changes: Chang
     return tree
 
 
-def _remount_changed(path: str, changes: Changes) -> None:
-    for set_, clear, propagation, recursive in changes:
-        _remount(path, set_, clear, propagation, bool(recursive))
-
-
-def set_attributes(fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
-    """Change the attributes of the mount that `fd` names; on old kernels by remounting each mount at and below it."""
+def set_attributes(
+    fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False, path: str = ""
+) -> None:
+    """Change the attributes of the mount that `fd` names; on old kernels by remounting each mount at and below it, at
+    `path` where that can be no other's and /proc may be anybody's."""
     try:
         mount_setattr(fd, set_=set_, clear=clear, propagation=propagation, recursive=recursive)
     except OSError as failure:
         if failure.errno not in _OLD_KERNEL:
             raise
-        _remount(os.readlink(f"/proc/self/fd/{fd}"), set_, clear, propagation, recursive)
+        _remount(fd, ((set_, clear, propagation, recursive),), path)
 
 
-def _bind_classic(source: str, target_fd: int, recursive: bool, set_: int, clear: int, propagation: int) -> None:
-    target = f"/proc/self/fd/{target_fd}"
-    path = os.readlink(target)
-    mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
-    _remount(path, set_, clear, propagation, recursive)
+def mount_ids() -> frozenset[int]:
+    """The numbers of all mounts that there are."""
+    return frozenset(number for number, _parent, _point in mount_table())
 
 
-def _remount(path: str, set_: int, clear: int, propagation: int, recursive: bool) -> None:
-    for mount_point in _mounts_at(path, recursive):
-        if set_ or clear:
-            mount(None, mount_point, None, MS_REMOUNT | MS_BIND | _changed_flags(mount_point, set_, clear))
-    if propagation:
-        mount(None, path, None, propagation | (MS_REC if recursive else 0))
+def _reach(fd: int, before: frozenset[int]) -> int:
+    """A descriptor (`O_PATH`) of what was just mounted on the directory or file `fd`, by mount(2), which answers none;
+    `before` are the numbers of the mounts until then. Raises `OSError` where the path leads elsewhere by now."""
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if mount_id(found) in before:
+        os.close(found)
+        raise OSError(errno.EXDEV, "the mount point was exchanged while it was mounted on", path)
+    return found
 
 
-def _changed_flags(mount_point: str, set_: int, clear: int) -> int:
+def _bind_classic(source: str, target_fd: int, recursive: bool, changes: Changes) -> int:
+    before = mount_ids()
+    mount(source, f"/proc/self/fd/{target_fd}", None, MS_BIND | (MS_REC if recursive else 0))
+    tree = _reach(target_fd, before)
+    try:
+        _remount(tree, changes)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def _remount(fd: int, changes: Changes, path: str = "") -> None:
+    """Change the mount that `fd` is of, and those below it where that is asked for, in the changes' order."""
+    top = path or f"/proc/self/fd/{fd}"
+    below: list[int] = []
+    try:
+        if any(recursive and (set_ or clear) for set_, clear, _propagation, recursive in changes):
+            below = _mounts_below(fd)
+        for set_, clear, propagation, recursive in changes:
+            for each in (fd, *(below if recursive else ())):
+                if set_ or clear:
+                    flags = MS_REMOUNT | MS_BIND | _changed_flags(os.fstatvfs(each).f_flag, set_, clear)
+                    mount(None, top if each == fd else f"/proc/self/fd/{each}", None, flags)
+            if propagation:
+                mount(None, top, None, propagation | (MS_REC if recursive else 0))
+    finally:
+        for each in below:
+            os.close(each)
+
+
+def _changed_flags(present: int, set_: int, clear: int) -> int:
     """The mount's present flags (a bind remount must repeat those that are locked) with the changes made."""
-    present = os.statvfs(mount_point).f_flag  # ST_* have the values of MS_* for the flags wanted here
+    # ST_* have the values of MS_* for the flags wanted here
     flags = present & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME)
     if present & 4096:  # ST_RELATIME
         flags |= MS_RELATIME
@@ -198,16 +220,27 @@ def _changed_flags(mount_point: str, set_: int, clear: int) -> int:
     return flags
 
 
-def _mounts_at(path: str, recursive: bool) -> list[str]:
-    if not recursive:
-        return [path]
-    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
-        text = b"".join(iter(lambda: file.read(1 << 16), b""))
-    points = [os.fsdecode(_unescape(line.split()[4])) for line in text.splitlines()]
-    return [point for point in dict.fromkeys(points) if point == path or point.startswith(path.rstrip("/") + "/")]
-
-
-def _unescape(field: bytes) -> bytes:
-    for escaped, plain in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        field = field.replace(escaped, plain)
-    return field
+def _mounts_below(fd: int) -> list[int]:
+    """A descriptor of each mount on that of `fd`, or on one of those; what another covers cannot be reached."""
+    table, top = mount_table(), mount_id(fd)
+    family, grew = {top}, True
+    while grew:
+        more = {number for number, parent, _point in table if parent in family} - family
+        family |= more
+        grew = bool(more)
+    points = {number: there for number, _parent, there in table}
+    covered = {parent for _number, parent, there in table if points.get(parent) == there}
+    point = points.get(top, "").rstrip("/")
+    found: list[int] = []
+    try:
+        for number, _parent, there in table:
+            if number == top or number not in family or number in covered:
+                continue
+            found.append(open_in(fd, there[len(point) :], os.O_PATH))
+            if mount_id(found[-1]) != number:
+                raise OSError(errno.EXDEV, "a mount point was exchanged while it was changed", there)
+    except OSError:
+        for each in found:
+            os.close(each)
+        raise
+    return found

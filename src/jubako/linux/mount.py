@@ -56,6 +56,8 @@ MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 Path = str | bytes
 
+_STATFS_WORDS = 15  # struct statfs is 120 bytes on every 64-bit machine, f_type first
+
 
 def mount(source: Path | None, target: Path, kind: Path | None, flags: int, data: str | None = None) -> None:
     """mount(2); `kind` is the file system's type, `data` its option string."""
@@ -144,3 +146,34 @@ def attr_names(flags: int) -> str:
 
 def _bytes(path: Path | None) -> bytes | None:
     return os.fsencode(path) if path is not None else None
+
+
+def mount_id(fd: int) -> int:
+    """The number of the mount that `fd` lies on (fdinfo, `mnt_id`), to tell two mounts of one file system apart."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
+        for line in file.read(4096).splitlines():
+            if line.startswith(b"mnt_id:"):
+                return int(line.split()[1])
+    return -1
+
+
+def file_system_type(fd: int) -> int:
+    """The magic number of the file system that `fd` (an `O_PATH` one too) lies on."""
+    buffer = (ctypes.c_long * _STATFS_WORDS)()
+    check(libc.fstatfs(ctypes.c_int(fd), buffer), "fstatfs", f"descriptor {fd}")
+    return int(buffer[0])
+
+
+def mount_table() -> list[tuple[int, int, str]]:
+    """All mounts of this namespace in the kernel's order: number, number of the one it lies on, mount point."""
+    with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+        text = b"".join(iter(lambda: file.read(1 << 16), b""))
+    rows = [line.split() for line in text.splitlines()]
+    return [(int(row[0]), int(row[1]), os.fsdecode(unescape(row[4]))) for row in rows]
+
+
+def unescape(field: bytes) -> bytes:
+    """A field of mountinfo, where spaces and the like are written in octal."""
+    for escaped, plain in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(escaped, plain)
+    return field

@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import os
 
-from jubako.linux import foreign as ctypes
 from jubako.linux.fsopen import new_mount
-from jubako.linux.libc import check, error, libc
+from jubako.linux.libc import error
+from jubako.linux.mount import file_system_type
 from jubako.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 
 PROC_SUPER_MAGIC = 0x9FA0
@@ -21,15 +21,6 @@ CGROUP2_SUPER_MAGIC = 0x63677270
 TMPFS_MAGIC = 0x01021994
 RDTGROUP_SUPER_MAGIC = 0x07655821
 _ROOT_INODE = 1  # PROC_ROOT_INO
-
-_STATFS_WORDS = 15  # struct statfs is 120 bytes on every 64-bit machine, f_type first
-
-
-def file_system_type(fd: int) -> int:
-    """The magic number of the file system that `fd` (an `O_PATH` one too) lies on."""
-    buffer = (ctypes.c_long * _STATFS_WORDS)()
-    check(libc.fstatfs(ctypes.c_int(fd), buffer), "fstatfs", f"descriptor {fd}")
-    return int(buffer[0])
 
 
 def is_procfs_root(fd: int) -> bool:
@@ -96,15 +87,6 @@ def write_in_procfs(proc: int, path: str, data: bytes) -> None:
         raise
     finally:
         os.close(fd)
-
-
-def mount_id(fd: int) -> int:
-    """The number of the mount that `fd` lies on (fdinfo, `mnt_id`), to tell two mounts of one file system apart."""
-    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
-        for line in file.read(4096).splitlines():
-            if line.startswith(b"mnt_id:"):
-                return int(line.split()[1])
-    return -1
 
 
 def _walk(proc: int, path: str, flags: int) -> int:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from _struct import pack, unpack  # `array` would import all of `collections`
 
+from jubako.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+
+DEVPTS_SUPER_MAGIC = 0x1CD1
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
-_TCGETS, _TCSETS, _TERMIOS, _ONLCR = 0x5401, 0x5402, 36, 0o4
+
+
+def open_multiplexer(devpts: int) -> int:
+    """The `ptmx` of a devpts instance, whose root directory `devpts` names: opening anything else could do something.
+
+    Nobody can make or rename a file in a devpts, so it is that device unless something is mounted over it.
+    """
+    try:
+        fd = openat2(
+            devpts, "ptmx", os.O_RDWR | os.O_NOCTTY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS
+        )
+    except OSError as failure:
+        if failure.errno != errno.ENOSYS:
+            raise
+        fd = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=devpts)
+    status = os.fstat(fd)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(5, 2):
+        os.close(fd)
+        raise OSError(errno.ENODEV, "not a terminal multiplexer", "/dev/pts/ptmx")
+    return fd
 
 
 def open_pty(ptmx: int) -> tuple[int, int]:
@@ -38,11 +62,3 @@ def window_size(fd: int) -> tuple[int, int]:
 def set_window_size(fd: int, rows: int, columns: int) -> None:
     """Resize the terminal `fd`; its foreground process group gets SIGWINCH."""
     fcntl.ioctl(fd, TIOCSWINSZ, pack("4H", rows, columns, 0, 0))
-
-
-def keep_line_ends(fd: int) -> None:
-    """Switch off ONLCR (termios(3)) for the pty `fd`: a newline is not made a carriage return and a newline."""
-    settings = bytearray(fcntl.ioctl(fd, _TCGETS, bytes(_TERMIOS)))
-    flags = unpack("I", settings[4:8])[0]  # struct termios: c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc
-    settings[4:8] = pack("I", flags & ~_ONLCR)
-    fcntl.ioctl(fd, _TCSETS, bytes(settings))

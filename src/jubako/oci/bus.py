@@ -166,9 +166,13 @@ def _unescape(text: str) -> str:
 
 
 def _introduce(connection: _socket.socket) -> None:
-    """The handshake: the kernel tells the other side who we are, and it has to be the same that we say."""
+    """The handshake: the kernel tells the other side who we are, and it has to be the same that we say.
+
+    `BEGIN` is said at once, as systemd's own programs do: if it came later, it could arrive together with the first
+    call, and then systemd leaves that lying until something else comes.
+    """
     uid = str(_outer_uid()).encode().hex().encode()
-    connection.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\n")
+    connection.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\nBEGIN\r\n")
     answer = b""
     while not answer.endswith(b"\r\n"):
         data = connection.recv(512)
@@ -177,7 +181,6 @@ def _introduce(connection: _socket.socket) -> None:
         answer += data
     if not answer.startswith(b"OK "):
         raise PermissionError(1, "it does not let this user in")
-    connection.sendall(b"BEGIN\r\n")
 
 
 def _outer_uid() -> int:

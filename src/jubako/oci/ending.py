@@ -99,11 +99,11 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
                 hint="kill it first, or pass --force",
             )  # fmt: skip
         end_process(state)
-    if state.cgroup:
+    if state.cgroup or state.unit:
         from jubako.oci.groups import is_group, remove_group
 
-        if is_group(state.cgroup):
-            remove_group(state.cgroup)
+        if not state.cgroup or is_group(state.cgroup):
+            remove_group(state.cgroup, state.unit)
         elif os.path.lexists(state.cgroup):
             warn(f"{container.directory}/state.json names a control group that is none: {state.cgroup}")
     container.remove()

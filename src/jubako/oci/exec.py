@@ -9,21 +9,14 @@ from jubako.ids.newidmap import effective_capabilities
 from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
 from jubako.linux.pidfd import host_pid, open_process, start_time
 from jubako.oci.bundle import read_config, read_text
-from jubako.oci.create import (
-    compile_filter,
-    connect_console,
-    find_modules,
-    keeps_groups,
-    listen_fds,
-    write_pid_file,
-)
+from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
+from jubako.oci.facts import compile_filter, find_modules, keeps_groups, listens
 from jubako.oci.foreground import Foreground
 from jubako.oci.state import CREATED, RUNNING, Container, State
 from jubako.plan.extras import Extras
 from jubako.plan.host import RootSource
-from jubako.plan.oci import Making
+from jubako.plan.making import Making
 from jubako.plan.oci_exec import plan_exec
-from jubako.plan.oci_mounts import Bundle
 from jubako.plan.step import INIT, RUNTIME, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
@@ -66,7 +59,7 @@ def exec_in(container: Container, options: ExecOptions) -> int:
     state = container.read()
     _refuse_status(container, state, options)
     spec = read_config(read_text(container.directory + "/config.json"))
-    program = build_process(spec, options)
+    program = with_sockets(build_process(spec, options))
     if program.terminal and options.detached and not options.console_socket:
         raise UsageError(
             "exec in container", container.id, reason="a terminal was asked for, and nobody would hold it",
@@ -74,7 +67,8 @@ def exec_in(container: Container, options: ExecOptions) -> int:
         )  # fmt: skip
     if options.console_socket and not program.terminal:
         raise UsageError("use --console-socket", options.console_socket, reason="no terminal was asked for")
-    slots = Slots()
+    group = _group(state, options)
+    slots = Slots({"recorder": lambda _moment, slots: _place(group, state, slots)})
     try:
         kinds = tuple(_open_namespaces(container, state, slots))
         applier = _apply(state, spec, program, kinds, options, slots)
@@ -218,17 +212,17 @@ def _apply(
         RootSource("joined"),
         filter=filter_,
         filter_flags=flags,
-        cgroup=_group(state, options),
         preserve_fds=options.preserve_fds + listen_fds(),
     )
     making = Making(
         extras,
-        HookState(state.oci_version, state.id, state.bundle),
-        Bundle(state.bundle),
+        HookState(state.oci_version, state.id, state.bundle, state.annotations),
         deny_setgroups=denied,
         keep_groups=keeps_groups(spec),
         console=bool(options.console_socket),
         modules=find_modules(replace(spec, process=program)),
+        listens=listens(spec),
+        container_pid=state.pid,
     )
     host = gather_facts("", "", setgroups_denied=denied)
     plan = plan_exec(program, spec.linux, kinds, host, making)
@@ -241,13 +235,21 @@ def _apply(
     return applier
 
 
+def _place(group: str, state: State, slots: Slots) -> None:
+    """The program is counted, paused and killed with the container, before it runs."""
+    if group:
+        from jubako.oci.groups import place_process
+
+        place_process(group, host_pid(slots["init_pidfd"]), state.pid)
+
+
 def _group(state: State, options: ExecOptions) -> str:
     if not state.cgroup:
         if options.cgroup:
             raise JubakoError("use --cgroup", options.cgroup, reason="the container has no control group of its own")
         return ""
     if not options.cgroup:
-        return state.cgroup
+        return state.inside
     parts = options.cgroup.strip("/").split("/")
     if ".." in parts:
         raise UsageError("use --cgroup", options.cgroup, reason="it must lie below the container's own group")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jubako.plan.becoming import plan_program
 from jubako.plan.extras import Extras
-from jubako.plan.host import STANDARD_DEVICES, Host, RootSource
+from jubako.plan.host import LINKS, STANDARD_DEVICES, Host, RootSource
 from jubako.plan.mounts import is_bind, parse_options, plan_mount
 from jubako.plan.namespaces import (
     NamespaceSet,
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Extras", "plan_container"]
-
-LINKS = (
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
-)
 
 
 def plan_container(spec: Spec, host: Host, extras: Extras) -> Plan:

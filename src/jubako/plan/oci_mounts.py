@@ -46,6 +46,8 @@ class Bundle:
     path: str
     label: str = ""
     label_option: str = "context"
+    own_group: bool = True
+    """The container has a control group of its own."""
 
 
 def plan_mount_sources(spec: Spec, spaces: NamespaceSet, host: Host, bundle: Bundle) -> Iterator[Step]:
@@ -97,6 +99,8 @@ def plan_mounts(spec: Spec, spaces: NamespaceSet, host: Host, bundle: Bundle) ->
             if options.data:
                 raise UsageError("bind", _source(mount, bundle), reason=f"unknown mount option {options.data[0]!r}")
             changes = changes_of(options, bind=True)
+            if _shows_control_groups(mount, options) and not _is_real_root(spaces, host):
+                changes = (*changes, (mnt.MOUNT_ATTR_RDONLY, 0, 0, True))
             if position in shared or _is_id_mapped(mount, options):
                 yield steps.AttachTree(slot_of(position), mount.source, target, changes, options.optional)
             else:
@@ -152,7 +156,7 @@ def _plan_new(
         else:
             yield steps.BindTree("/sys", target, changes=((_READ_ONLY, 0, 0, True), *_PRIVATE))
     elif mount.type in ("cgroup", "cgroup2"):
-        yield _cgroup(mount, options, target, spaces, host, real)
+        yield _cgroup(mount, options, target, spaces, host, real, bundle.own_group)
     elif mount.type == "mqueue" and not spaces.is_own("ipc") and not real:
         if "ipc" not in spaces.joined:  # queues of a joined namespace are reached by mq_open(3); only it can mount them
             yield _of_host("/dev/mqueue", options, target)
@@ -175,14 +179,17 @@ def _new(mount: Mount, options: Options, target: str, bundle: Bundle, reason: st
     )  # fmt: skip
 
 
-def _cgroup(mount: Mount, options: Options, target: str, spaces: NamespaceSet, host: Host, real: bool) -> Step:
-    """The container's own part of the hierarchy, or without a cgroup namespace the host's: then read-only for all but
-    the host's root, since those groups may be the caller's to change (CVE-2023-25809)."""
+def _cgroup(
+    mount: Mount, options: Options, target: str, spaces: NamespaceSet, host: Host, real: bool, own_group: bool
+) -> Step:
+    """The container's own part of the hierarchy. Without a cgroup namespace it is the host's, and without a group of
+    its own its caller's: then read-only for all but the host's root, since those groups may be the caller's to change
+    (CVE-2023-25809)."""
     if spaces.is_own("cgroup") and host.cgroup2:
         reason = "control groups, seen from the container's own group downwards"
+        flags = options.flags if own_group or real else options.flags | mnt.MS_RDONLY
         return steps.MountNew(
-            "cgroup2", "cgroup2", target, options.flags, (), options.data, changes_of(options, bind=False),
-            reason=reason,
+            "cgroup2", "cgroup2", target, flags, (), options.data, changes_of(options, bind=False), reason=reason,
         )  # fmt: skip
     changes = changes_of(options, bind=True)
     if _wants_read_only(options):
@@ -216,6 +223,13 @@ def _id_mapped(mount: Mount, options: Options, spaces: NamespaceSet, host: Host,
         maps = (_map_text(mount.uid_mappings), _map_text(mount.gid_mappings))
         return sources.CloneMapped(source, slot, *maps, recursive, deep)
     return sources.CloneMapped(source, slot, "", "", recursive, deep, joined="user" in spaces.joined)
+
+
+def _shows_control_groups(mount: Mount, options: Options) -> bool:
+    """Whether a bind brings the host's control groups along unasked, which may be the caller's to change: they are
+    mounts of their own below /sys, so its "ro" does not reach them (CVE-2023-25809)."""
+    above = os.path.normpath(mount.source) in ("/sys", "/sys/fs")
+    return above and _is_recursive(mount, options) and not options.recursive_cleared & mnt.MOUNT_ATTR_RDONLY
 
 
 def _map_text(mappings: tuple[IdMapping, ...]) -> str:

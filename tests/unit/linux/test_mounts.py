@@ -153,15 +153,17 @@ def world(place: Path) -> None:
     mount.mount("t", str(place / "src/below"), "tmpfs", 0)
 
 
-@pytest.fixture(params=["new", "5.11"])
+@pytest.fixture(params=["new", "5.11", "5.1"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With mount_setattr(2), and a kernel that has none yet."""
+    """With mount_setattr(2), a kernel that has none yet, and one without open_tree(2) as well."""
     if request.param != "new":
 
         def missing(*_arguments: Any, **_named: Any) -> None:
             raise error(errno.ENOSYS, "mount_setattr")
 
         monkeypatch.setattr(binding, "mount_setattr", missing)
+        if request.param == "5.1":
+            monkeypatch.setattr(binding, "open_tree", missing)
     return str(request.param)
 
 
@@ -234,7 +236,7 @@ def test_names_in_mountinfo_are_read_as_they_are(tmp_path: Path) -> None:
         odd.mkdir()
         mount.mount(None, "/", None, mount.MS_REC | mount.MS_PRIVATE)
         mount.mount("t", str(odd), "tmpfs", 0)
-        return binding._mounts_at(str(odd), True) == [str(odd)]
+        return mount.mount_table()[-1][2] == str(odd)
 
     assert in_child(look, PRIVATE)
 

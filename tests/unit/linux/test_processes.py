@@ -121,24 +121,6 @@ def test_all_descriptors_but_the_kept_ones_are_closed(old_kernel: bool, monkeypa
     assert in_child(look) == [0, 9, 31, 100]
 
 
-@pytest.mark.parametrize("old_kernel", [False, True])
-def test_all_descriptors_but_the_kept_ones_close_on_exec(old_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if old_kernel:
-        monkeypatch.setattr(descriptors, "syscall", refuse)
-
-    def look() -> list[list[int]]:
-        for number in (5, 9, 31):
-            os.dup2(2, number, inheritable=True)
-        before = sorted(fds())
-        descriptors.close_on_exec_all_but((1, 9))
-        kept = [fd for fd in fds() if os.get_inheritable(fd)]
-        return [before, sorted(fds()), sorted(kept)]
-
-    before, after, kept = in_child(look)
-    assert before == after
-    assert set(kept) == {1, 9}
-
-
 def test_a_failure_that_is_no_old_kernel_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_arguments: object) -> int:
         raise error(9, "close_range")

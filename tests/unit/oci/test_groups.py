@@ -21,8 +21,10 @@ def group(name):
     os.makedirs(path, exist_ok=True)
     return path
 def start(path, *argv):
-    child = subprocess.Popen(argv or ("sleep", "60"))
-    cgroup.add_process(path, child.pid)
+    inside = ("sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', path, *(argv or ("sleep", "60")))
+    child = subprocess.Popen(inside)
+    while child.pid not in cgroup.processes(path):
+        time.sleep(0.001)
     return child
 def ticks(pid):
     return sum(map(int, open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[11:13]))

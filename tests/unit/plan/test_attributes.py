@@ -20,12 +20,13 @@ from jubako.plan.devices import plan_devices
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import RUNTIME, SUPERVISOR, Slots
 from jubako.plan.steps import attributes as steps
-from jubako.plan.steps import console, devices, oci_mounts, resctrl
+from jubako.plan.steps import devices, oci_mounts, resctrl, terminal
 from jubako.record import replace
 from jubako.spec.types import (
     Capabilities,
     CpuAffinity,
     Device,
+    IdMapping,
     IntelRdt,
     IoPriority,
     Linux,
@@ -35,6 +36,7 @@ from jubako.spec.types import (
     Personality,
     Process,
     Scheduler,
+    TimeOffset,
 )
 from unit.linux.forked import in_child
 from unit.plan.plans import ALL, ROOT, USER, make_spec
@@ -195,6 +197,25 @@ def test_a_parameter_that_is_not_there_is_told() -> None:
     assert step.hint(caught.value.errno)
 
 
+def test_what_belongs_to_namespaces_that_are_not_there_is_refused() -> None:
+    def told(new: tuple[str, ...], **changes: Any) -> str:
+        try:
+            attributes.check_namespaces(make_spec(new, **changes), NamespaceSet(new, ()))
+        except UsageError as failure:
+            return str(failure)
+        return ""
+
+    assert told(ALL) == ""
+    flat = ("mount", "uts")
+    assert told(flat) == ""
+    assert "no uts namespace" in told(("mount",), hostname="x")
+    assert "no uts namespace" in told(("mount",), hostname="", domainname="x")
+    assert told(("mount",), hostname="") == ""
+    assert "no time namespace" in told(flat, linux={"time_offsets": (TimeOffset("boottime", 1),)})
+    assert "linux.uidMappings is missing" in told(ALL, maps=())
+    assert "no user namespace" in told(flat, linux={"gid_mappings": (IdMapping(0, 0, 1),)})
+
+
 # --- network devices, resctrl
 
 
@@ -289,7 +310,7 @@ def test_the_console_is_the_containers_own_terminal_and_no_link(tmp_path: Path) 
         if link:
             (tmp_path / "dev/console").symlink_to(link)
         try:
-            console.OpenPlainTerminal(5, 6, True).apply(slots)
+            terminal.OpenTerminal(5, 6).apply(slots)
         except OSError as failure:
             return [failure.errno, os.stat(tmp_path / "file").st_size]
         same = os.path.samestat(os.fstat(slots["slave"]), os.stat(tmp_path / "dev/console"))
@@ -306,12 +327,12 @@ def test_a_multiplexer_that_is_none_is_not_opened(tmp_path: Path) -> None:
         (tmp_path / "dev/pts").mkdir()
         os.mkfifo(tmp_path / "dev/pts/ptmx")
         try:
-            console.OpenPlainTerminal().apply(slots)
+            terminal.OpenTerminal().apply(slots)
         except OSError as failure:
             return [failure.strerror]
         return []
 
-    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == ["not a terminal multiplexer"]
+    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == ["there is no devpts"]
 
 
 @pytest.mark.parametrize("link", ["dev", "dev/null"])

@@ -9,9 +9,9 @@ import pytest
 from jubako.linux import clone
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
-from jubako.plan.oci import HELPERS, Making, needs_foreign_proc, plan_bundle
+from jubako.plan.making import HELPERS, Making
+from jubako.plan.oci import needs_foreign_proc, plan_bundle
 from jubako.plan.oci_exec import plan_exec
-from jubako.plan.oci_mounts import Bundle
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Plan
 from jubako.plan.steps.hooks import HookState
 from jubako.spec.types import Hook, Hooks, Linux, Process, Rlimit, Root, Spec, TimeOffset, User
@@ -25,7 +25,7 @@ USER = Host("/run/c1/stage")
 
 def make(spec: Spec, host: Host = USER, **making: Any) -> Plan:
     extras = making.pop("extras", Extras(RootSource("directory", "/b/rootfs")))
-    plan = plan_bundle(spec, host, Making(extras, STATE, Bundle("/b"), **making))
+    plan = plan_bundle(spec, host, Making(extras, STATE, **making))
     plan.check_slots()
     return plan
 
@@ -123,7 +123,6 @@ def test_a_terminal_goes_to_the_socket_or_stays_with_the_runtime() -> None:
     assert in_order(make(spec, console=True), "OpenTerminal", "SendTerminal", "UseTerminal")
     plan = make(spec)
     assert only(plan, "KeepTerminal").actor == RUNTIME
-    assert only(plan, "OpenTerminal").raw_output
 
 
 def test_a_group_is_entered_before_the_cgroup_namespace_is_made() -> None:
@@ -166,10 +165,10 @@ def test_kept_groups_are_not_changed() -> None:
 
 
 def test_exec_hides_before_it_joins_and_clones_a_sibling() -> None:
-    making = Making(Extras(RootSource("joined"), cgroup="/g"), STATE, Bundle("/b"))
+    making = Making(Extras(RootSource("joined")), STATE)
     plan = plan_exec(Process(cwd="/", args=("sh",)), Linux(), ("network", "user", "mount"), USER, making)
     plan.check_slots()
-    assert in_order(plan, "CloneJoiner", "EnterCgroup", "HideJoiner", "JoinNamespace", "CloneJoined", "TellProgram")
+    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "Record", "TakeRootIds")
     assert only(plan, "CloneJoined").flags & clone.CLONE_PARENT
     assert [step.kind for step in steps(plan, "JoinNamespace")] == ["network", "user", "mount"]
     assert in_order(plan, "TakeRootIds", "HideProcess", "CloseDescriptors", "EnterDirectory", "FilterAndExec")

@@ -10,13 +10,8 @@ import errno
 import os
 import stat
 
-from jubako.linux import mount as mnt
-from jubako.linux.openat2 import make_plain_directory_in
-from jubako.linux.procfs import mount_id
 from jubako.plan.step import Slots, Step, quote, step
-from jubako.plan.steps.targets import exchanged
-
-_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+from jubako.plan.steps.nodes import bind_node, node_type, open_node, open_parent
 
 
 @step()
@@ -34,7 +29,7 @@ class MakeNode(Step):
     needs = ("root",)
 
     def apply(self, slots: Slots) -> None:
-        type_ = _TYPES[self.kind]
+        type_ = node_type(self.kind)
         number = 0 if self.kind == "p" else os.makedev(self.major, self.minor)
         parent, name = open_parent(slots, self.path)
         try:
@@ -148,53 +143,6 @@ class LinkDevices(Step):
 
     def operation(self) -> str:
         return "make the links of /dev"
-
-
-def open_parent(slots: Slots, path: str) -> tuple[int, str]:
-    """The directory that `path` lies in, made if missing and reached without links, and the last name."""
-    clean = "/" + os.path.normpath("/" + path).lstrip("/")
-    directory, _, name = clean.rpartition("/")
-    root = slots["root"]
-    if "mount:/dev" in slots and (directory + "/").startswith("/dev/"):
-        root, directory = slots["mount:/dev"], directory[4:]
-    return make_plain_directory_in(root, directory or "/"), name
-
-
-def open_node(path: str, kind: str, major: int, minor: int) -> int:
-    """A descriptor (`O_PATH`) of a device, known by its type and number: a path alone proves nothing."""
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if path.startswith("/proc/self/fd/") else os.O_NOFOLLOW))
-    status = os.fstat(fd)
-    if stat.S_IFMT(status.st_mode) != _TYPES[kind] or status.st_rdev != os.makedev(major, minor):
-        os.close(fd)
-        word = "block" if kind == "b" else "character"
-        raise OSError(errno.ENODEV, f"not the {word} device {major}:{minor}", path)
-    return fd
-
-
-def bind_node(parent: int, name: str, source: int, path: str) -> None:
-    """Bind the device `source` to `name` in the directory `parent`, a file that is made if missing, and close it."""
-    try:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            os.close(os.open(name, flags, 0o666, dir_fd=parent))
-        except FileExistsError:
-            pass
-        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            if stat.S_ISLNK(os.fstat(target).st_mode):
-                raise OSError(errno.ELOOP, "a symbolic link is in the device's place", path)
-            mnt.mount(f"/proc/self/fd/{source}", f"/proc/self/fd/{target}", None, mnt.MS_BIND)
-            after = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            try:
-                status, wanted = os.fstat(after), os.fstat(source)
-                if status.st_rdev != wanted.st_rdev or mount_id(after) == mount_id(target):
-                    raise exchanged(path)
-            finally:
-                os.close(after)
-        finally:
-            os.close(target)
-    finally:
-        os.close(source)
 
 
 def _hint(errno_: int) -> str:

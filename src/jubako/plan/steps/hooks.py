@@ -13,9 +13,11 @@ import select
 
 from jubako import jsontext
 from jubako.errors import JubakoError
-from jubako.linux.descriptors import close_on_exec_all_but
+from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import host_pid, open_pidfd
 from jubako.linux.prctl import set_parent_death_signal
+from jubako.linux.seccomp import filter_and_exec
+from jubako.plan.program import find_program
 from jubako.plan.step import INIT, RUNTIME, Slots, Step, quote, step
 from jubako.plan.steps.process import reset_signals
 from jubako.record import record
@@ -85,15 +87,25 @@ class RunHooksOutside(_Hooks):
 class RunHooksInside(_Hooks):
     """Programs run in the container's namespaces, with all the rights that its first process still has."""
 
+    in_root: bool = False
+    """The program is the container's own: hostile, as all of its files."""
+
     def apply(self, slots: Slots) -> None:
         text = self.state.text(self.status, os.getpid())
         for hook in self.hooks:
-            run_hook(self.point, hook, text, "")
+            run_hook(self.point, hook, text, "", self.in_root)
+
+    def call(self) -> str:
+        if not self.in_root:
+            return super().call()
+        found = "openat2({}, O_PATH, RESOLVE_NO_MAGICLINKS); fork(); execveat(fd, AT_EMPTY_PATH)"
+        return "; ".join(found.format(quote(hook.path)) for hook in self.hooks)
 
 
-def run_hook(point: str, hook: Hook, state: str, directory: str) -> None:
+def run_hook(point: str, hook: Hook, state: str, directory: str, hostile: bool = False) -> None:
     """Run one hook to its end, in `directory` if there is one. Raises `JubakoError` where it cannot be run, fails, or
-    takes longer than its timeout; then it has been killed, with what it has started in its session."""
+    takes longer than its timeout; then it has been killed, with what it has started in its session. A `hostile` program
+    must not turn out to be ours."""
     # A memory file holds any state whole: nobody has to write while the hook reads, or does not.
     given = os.memfd_create("state", os.MFD_CLOEXEC)
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -103,7 +115,7 @@ def run_hook(point: str, hook: Hook, state: str, directory: str) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(hook, given, writer, directory, parent)
+            _become(hook, given, writer, directory, parent, hostile)
         os.close(writer)
         writer = -1
         pidfd = open_pidfd(pid)
@@ -144,7 +156,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, 9)
 
 
-def _become(hook: Hook, given: int, failure: int, directory: str, parent: int) -> None:
+def _become(hook: Hook, given: int, failure: int, directory: str, parent: int, hostile: bool) -> None:
     """The child: never returns. It has a session of its own, so that all that belongs to it can be killed; and it ends
     when its parent is killed, since nobody is left then to whom its end would mean anything."""
     try:
@@ -154,18 +166,32 @@ def _become(hook: Hook, given: int, failure: int, directory: str, parent: int) -
         os.setsid()
         reset_signals()
         os.dup2(given, 0, inheritable=True)
-        close_on_exec_all_but((0, 1, 2))
+        close_all_but((0, 1, 2, failure))
         if directory:
             os.chdir(directory)
         environment = dict(entry.partition("=")[::2] for entry in hook.env)
-        os.execve(hook.path, hook.args or (hook.path,), environment)
+        arguments = hook.args or (hook.path,)
+        if hostile:  # a link to /proc/self/exe would be this interpreter, which the container could then write to
+            _become_verified(hook.path, arguments, environment)
+        os.execve(hook.path, arguments, environment)
+    except JubakoError as error:
+        os.write(failure, b"%d" % (error.errno or errno.ENOEXEC))
     except OSError as error:
         os.write(failure, b"%d" % (error.errno or errno.EIO))
     finally:
         os._exit(127)
 
 
+def _become_verified(path: str, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    arguments, descriptor = find_program(path, ()).open_verified(arguments)
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    number = filter_and_exec(b"", path, arguments, variables, descriptor=descriptor)
+    raise OSError(number, os.strerror(number), path)
+
+
 def _exec_hint(number: int) -> str:
     if number == errno.ENOENT:
         return "there is no such program (or its interpreter is missing) where the hook runs"
+    if number == errno.ELOOP:
+        return "it is reached through a magic link of /proc"
     return "it must be executable: chmod +x" if number == errno.EACCES else ""

@@ -13,7 +13,14 @@ from jubako.plan.program import find_program
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.processes import AwaitCaller
 
-__all__ = ["AwaitCaller", "BeginIdMaps", "JoinIdMaps", "LookUpProgram", "Record", "SendTerminal", "SetOomScoreOf"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+__all__ = [
+    "AwaitCaller", "BeginIdMaps", "JoinIdMaps", "LookUpProgram", "Record", "SendTerminal", "SetOomScoreBefore",
+    "SetOomScoreOf",
+]  # fmt: skip
 
 
 @step(actor=RUNTIME)
@@ -43,10 +50,12 @@ class SetOomScoreOf(Step):
 
     value: int
 
-    needs = ("init_pid",)
+    needs: ClassVar[tuple[str, ...]] = ("init_pid",)
 
     def apply(self, slots: Slots) -> None:
-        path = f"/proc/{slots['init_pid']}/oom_score_adj"
+        self._write(f"/proc/{slots['init_pid']}/oom_score_adj")
+
+    def _write(self, path: str) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if int(os.read(fd, 16)) != self.value:
@@ -65,6 +74,21 @@ class SetOomScoreOf(Step):
 
     def hint(self, errno_: int) -> str:
         return "a value below the caller's own wants CAP_SYS_RESOURCE on the host"
+
+
+@step(actor=SUPERVISOR)
+class SetOomScoreBefore(SetOomScoreOf):
+    """How soon the kernel picks the container when memory runs out: inherited, since a hidden process's is root's."""
+
+    value: int
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def apply(self, slots: Slots) -> None:
+        self._write("/proc/self/oom_score_adj")
+
+    def call(self) -> str:
+        return f'write("/proc/self/oom_score_adj", "{self.value}")'
 
 
 @step(actor=SUPERVISOR)

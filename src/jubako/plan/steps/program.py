@@ -7,7 +7,7 @@ import os
 
 from jubako.errors import StepError
 from jubako.linux.descriptors import close_all_but
-from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, openat2
+from jubako.linux.openat2 import RESOLVE_NO_MAGICLINKS, make_directory_in, openat2
 from jubako.linux.seccomp import filter_and_exec
 from jubako.plan.program import find_program, program_error
 from jubako.plan.step import Slots, Step, printable, quote, step
@@ -50,12 +50,22 @@ class EnterDirectory(Step):
         except FileNotFoundError:
             if not self.create:
                 raise
-            os.makedirs(self.path, 0o755, exist_ok=True)
-            user = slots.values.get("user")
-            if user is not None and user.uid:
-                os.chown(self.path, user.uid, user.gid)
-            self._enter()
+            self._make(slots.values.get("user"))
         check_directory(self.path)
+
+    def _make(self, user: ResolvedUser | None) -> None:
+        """Each part below a descriptor: somebody may make a link to /proc/1/root of it in the middle of the way."""
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            made = make_directory_in(root, self.path)
+        finally:
+            os.close(root)
+        try:
+            os.fchdir(made)
+        finally:
+            os.close(made)
+        if user is not None and user.uid:
+            os.chown(".", user.uid, user.gid)
 
     def _enter(self) -> None:
         try:

@@ -401,7 +401,7 @@ class MakeRootReadOnly(Step):
     def apply(self, slots: Slots) -> None:
         fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            set_attributes(fd, set_=mnt.MOUNT_ATTR_RDONLY)
+            set_attributes(fd, set_=mnt.MOUNT_ATTR_RDONLY, path="/")
         finally:
             os.close(fd)
 

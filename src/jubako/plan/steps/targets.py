@@ -12,6 +12,7 @@ import errno
 import os
 
 from jubako.errors import JubakoError, StepError
+from jubako.linux.mount import file_system_type, mount_id
 from jubako.linux.openat2 import (
     is_directory,
     make_directory_in,
@@ -20,7 +21,7 @@ from jubako.linux.openat2 import (
     open_in,
     open_plain_in,
 )
-from jubako.linux.procfs import PROC_SUPER_MAGIC, file_system_type, is_procfs_root, mount_id
+from jubako.linux.procfs import PROC_SUPER_MAGIC, is_procfs_root
 from jubako.plan.step import Slots, quote
 
 # What may cover a file of /proc: runc's list, made for lxcfs.

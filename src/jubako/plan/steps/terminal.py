@@ -6,13 +6,15 @@ handed over, since whoever holds it can type into it (`TIOCSTI`).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from jubako.linux import mount as mnt
 from jubako.linux import tty
-from jubako.linux.openat2 import make_file_in, open_in
+from jubako.linux.mount import file_system_type
+from jubako.linux.openat2 import open_in
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, step
+from jubako.plan.steps.nodes import bind_node, open_parent
 
 
 @step(actor=INIT)
@@ -21,35 +23,26 @@ class OpenTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
-    """Line ends stay as the program writes them (no ONLCR): who holds the master is a terminal and adds its own."""
 
     needs = ("root",)
     produces = ("master", "slave")
 
     def apply(self, slots: Slots) -> None:
-        ptmx = self._open_multiplexer(slots)
+        ptmx = _open_multiplexer(slots["root"])
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
-        self._show_as_console(slots)
-
-    def _open_multiplexer(self, slots: Slots) -> int:
-        return open_in(slots["root"], "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-
-    def _show_as_console(self, slots: Slots) -> None:
-        fd = make_file_in(slots["root"], "/dev/console", 0o620)
+        parent, name = open_parent(slots, "/dev/console")
         try:
-            mnt.mount(f"/proc/self/fd/{slots['slave']}", f"/proc/self/fd/{fd}", None, mnt.MS_BIND)
+            bind_node(parent, name, os.dup(slots["slave"]), "/dev/console", 0o620)
         finally:
-            os.close(fd)
+            os.close(parent)
 
     def call(self) -> str:
         size = f"ioctl(master, TIOCSWINSZ, {{{self.rows}, {self.columns}}}); " if self.rows and self.columns else ""
         return (
-            'openat2(root, "/dev/pts/ptmx", O_RDWR|O_NOCTTY, RESOLVE_IN_ROOT); ioctl(master, TIOCSPTLCK, 0); '
+            'openat2(root, "/dev/pts", O_PATH|O_DIRECTORY, RESOLVE_IN_ROOT); fstatfs(pts); '
+            'openat2(pts, "ptmx", O_RDWR|O_NOCTTY, RESOLVE_NO_XDEV); ioctl(master, TIOCSPTLCK, 0); '
             f'ioctl(master, TIOCGPTPEER); {size}mount(slave, "/dev/console", NULL, MS_BIND, NULL)'
         )
 
@@ -110,23 +103,21 @@ class OpenJoinedTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
 
     produces = ("master", "slave")
 
     def apply(self, slots: Slots) -> None:
-        ptmx = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        status = os.fstat(ptmx)
-        if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != 5:
-            raise OSError(19, "not a terminal multiplexer", "/dev/pts/ptmx")
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            ptmx = _open_multiplexer(root)
+        finally:
+            os.close(root)
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
 
     def call(self) -> str:
-        opened = 'open("/dev/pts/ptmx", O_RDWR|O_NOCTTY|O_NOFOLLOW)'
+        opened = 'openat2("/dev/pts", O_PATH|O_DIRECTORY); fstatfs(pts); openat2(pts, "ptmx", O_RDWR|O_NOCTTY)'
         return f"{opened}; ioctl(master, TIOCSPTLCK, 0); ioctl(master, TIOCGPTPEER)"
 
 
@@ -150,3 +141,14 @@ class OwnStreams(Step):
 
     def call(self) -> str:
         return "fchown(0, uid, -1); fchown(1, uid, -1); fchown(2, uid, -1)"
+
+
+def _open_multiplexer(root: int) -> int:
+    """What makes terminals in the devpts at /dev/pts below `root`."""
+    pts = open_in(root, "/dev/pts", os.O_PATH | os.O_DIRECTORY)
+    try:
+        if file_system_type(pts) != tty.DEVPTS_SUPER_MAGIC:
+            raise OSError(errno.ENODEV, "there is no devpts", "/dev/pts")
+        return tty.open_multiplexer(pts)
+    finally:
+        os.close(pts)

@@ -31,11 +31,11 @@ COMMAND = Command(
     ),
     (ID,),
     description="""
-        criu (apt-get install criu) writes all of the container's processes to --image-path, and ends them: the
-        container is stopped then. restore makes a container from it, here or elsewhere. Only root's containers.
+        criu (apt-get install criu) writes all of the container's processes to --image-path and ends them; then the
+        container is deleted, unless it is left running. restore makes it again, here or elsewhere. Only root's.
     """,
     examples=(
-        ("Away for a while.", "jubako oci checkpoint --image-path ./image c1 && jubako oci delete c1"),
+        ("Away for a while.", "jubako oci checkpoint --image-path ./image c1"),
         ("And on again.", "jubako oci restore --image-path ./image --bundle ./bundle --detach c1"),
     ),
 )  # fmt: skip
@@ -54,7 +54,7 @@ def run(values: Values) -> int:
         page_server=values.page_server,
         status_fd=values.status_fd,
     )
-    checkpoint(find(values.id), options)
+    checkpoint(find(values.id), options, oci.warn)
     return 0
 
 
