@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jubako.plan.mount_options import MOUNT_OPTIONS
 from oci.conftest import call, left
 from world.bundle import Bundle, mapping
+from world.command import Result
 from world.faults import LONGEST, NEVER
 from world.kills import depth
 from world.runtime import Runtime, new_id
@@ -49,16 +50,21 @@ class Answers:
         (self.bundle.path / "config.json").write_bytes(data)
         name = new_id()
         try:
-            result = call(self.runtime, command, "--bundle", self.bundle.path, name, timeout=PATIENCE)
+            self._look_at(call(self.runtime, command, "--bundle", self.bundle.path, name, timeout=PATIENCE), command)
         finally:
-            deleted = call(self.runtime, "delete", "--force", name, timeout=PATIENCE)
-        for each in (result, deleted):
-            assert not [word for word in NEVER if word in each.stderr], each
-            assert len(each.stderr) < LONGEST, each
-            assert 0 <= each.exit_code < 128 + 65, each
-        assert result.exit_code == 0 or command == "run" or result.stderr.startswith("jubako: "), result
-        assert deleted.exit_code == 0, deleted
+            if left(self.runtime):
+                deleted = call(self.runtime, "delete", "--force", name, timeout=PATIENCE)
+                self._look_at(deleted, "delete")
+                assert deleted.exit_code == 0, deleted
         assert left(self.runtime) == []
+
+    def _look_at(self, result: Result, command: str) -> None:
+        assert not [word for word in NEVER if word in result.stderr], result
+        assert len(result.stderr) < LONGEST, result
+        assert 0 <= result.exit_code < 128 + 65, result
+        assert result.exit_code == 0 or command == "run" or result.stderr.startswith("jubako: "), result
+        if command in ("run", "create") and result.exit_code and result.stderr.startswith("jubako: "):
+            assert left(self.runtime) == [], result
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def enrich(bundle: Bundle, who: str) -> None:
         personality={"domain": "LINUX"},
         rootfsPropagation="slave",
         resources={"devices": [{"allow": False, "access": "rwm"}]} if who == "rootless" else {},
-        devices=[{"path": "/dev/extra", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}],
+        devices=[{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438, "uid": 0, "gid": 0}],
     )
     if who == "root":
         bundle.namespace("time")
@@ -118,11 +124,11 @@ def enrich(bundle: Bundle, who: str) -> None:
 
 WORDS = st.sampled_from(
     (
-        *("", ".", "..", "/", "//", "/..", "/proc", "/dev/null", "/proc/self/fd/0", "/proc/1/root", "rootfs", "/bin/true"),
-        *("\0", "\ud800", "\udcff", "\n", "%s", "$(id)", "a" * 300, "/" + "b/" * 2500, "x" * 200_000, "é", "-", "=", "A=",
-          "CAP_SYS_ADMIN", "ALL", "0", "-1", "4294967296", "host", "private", "bind", "rbind", "remount", "idmap"),
+        *("", ".", "..", "/", "//", "/..", "/proc", "/dev/null", "/proc/self/fd/0", "/proc/1/root", "rootfs"),
+        *("\0", "\ud800", "\udcff", "\n", "%s", "$(id)", "a" * 300, "/" + "b/" * 2500, "x" * 200_000, "é", "-", "="),
+        *("/bin/true", "A=", "CAP_SYS_ADMIN", "ALL", "0", "-1", "4294967296", "host", "private", "bind", "rbind", "idmap"),
     )
-)  # fmt: skip
+)
 NUMBERS = st.sampled_from(
     (*(0, 1, -1, 2, 7, 127, 255, 1023, 65535, 65536), *(2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63),
      *(2**64 - 1, 2**64, -(2**63), 10**40, 0.5, 1e300))
@@ -134,12 +140,14 @@ VALUES = st.recursive(
 )  # fmt: skip
 CHANGES = st.lists(
     st.tuples(
-        st.sampled_from(("remove", "replace", "double", "exchange", "wrap")), st.integers(0, 2**32), st.integers(0, 2**32),
+        st.sampled_from(("remove", "replace", "double", "exchange", "wrap")),
+        st.integers(0, 2**32),
+        st.integers(0, 2**32),
         VALUES,
     ),
     min_size=1,
     max_size=3,
-)  # fmt: skip
+)
 # Where the host's own things would be changed, or its clock asked for hours.
 NEVER_CHANGED = ("netDevices", "sysctl")
 
@@ -184,7 +192,7 @@ def follow(value: Any, way: Any) -> Any:
 def test_whole_documents_with_something_else_in_them(answers: Answers) -> None:
     base = answers.bundle.config
 
-    @examples(70)
+    @examples(30)
     @given(CHANGES, st.sampled_from(("run", "run", "create")))
     @example([("replace", 0, 0, None)], "run")
     def try_one(changes: list[tuple[str, int, int, Any]], command: str) -> None:
@@ -196,7 +204,7 @@ def test_whole_documents_with_something_else_in_them(answers: Answers) -> None:
 def test_texts_that_were_damaged(answers: Answers) -> None:
     text = json.dumps(answers.bundle.config).encode()
 
-    @examples(25)
+    @examples(10)
     @given(st.integers(0, len(text) - 1), st.integers(0, 40), st.binary(max_size=8))
     def try_one(position: int, removed: int, inserted: bytes) -> None:
         answers(text[:position] + inserted + text[position + removed :], "create")
@@ -211,16 +219,16 @@ TYPES = st.sampled_from(
      *("ext4", "fuse", "nosuch", "bpf", "debugfs"))
 )  # fmt: skip
 TARGETS = st.sampled_from(
-    (*("/mnt", "mnt", "/mnt/new/one", "/proc", "/proc/self/fd", "/proc/sys/kernel", "/dev", "/dev/pts", "/sys", "/etc/passwd"),
-     *("/", "/..", "/../../tmp", "/tmp/./x/../y", "/bin/sh", "/loop", "/away/x", "/n" * 200))
+    (*("/mnt", "mnt", "/mnt/new/one", "/proc", "/proc/self/fd", "/proc/sys/kernel", "/dev", "/dev/pts", "/sys"),
+     *("/etc/passwd", "/", "/..", "/../../tmp", "/tmp/./x/../y", "/bin/sh", "/loop", "/away/x", "/n" * 200))
 )  # fmt: skip
 SOURCES = st.sampled_from(("rootfs", "/etc", "/etc/passwd", ".", "/proc", "/dev/null", "/no/such", "", None, "none"))
 OPTIONS = st.lists(
     st.one_of(
         st.sampled_from(MOUNT_OPTIONS),
         st.sampled_from(
-            (*("size=1k", "size=-1", "size=", "mode=777", "mode=x", "uid=0", "gid=5", "gid=99999", "newinstance", "", ","),
-             *("lowerdir=/,upperdir=/tmp", "context=x", "x" * 5000, "ro,rw", "optional", "copy-symlink", "nosuch=1"))
+            (*("size=1k", "size=-1", "size=", "mode=777", "mode=x", "uid=0", "gid=5", "gid=99999", "newinstance", ""),
+             *(",", "lowerdir=/,upperdir=/tmp", "context=x", "x" * 5000, "ro,rw", "optional", "copy-symlink", "nosuch=1"))
         ),
     ),
     max_size=5,
@@ -237,7 +245,7 @@ def test_mounts_of_every_kind_with_options_of_every_kind(answers: Answers) -> No
     (bundle.rootfs / "away").symlink_to("/../../../../../../tmp")
     base = bundle.config
 
-    @examples(50)
+    @examples(20)
     @given(MOUNTS, st.booleans())
     def try_one(mounts: list[dict[str, Any]], first: bool) -> None:
         mine = [{name: value for name, value in mount.items() if value is not None} for mount in mounts]
@@ -248,7 +256,8 @@ def test_mounts_of_every_kind_with_options_of_every_kind(answers: Answers) -> No
 
 # --- id maps ----------------------------------------------------------------------------------------------------------
 
-IDS = st.sampled_from((0, 1, 2, 999, 1000, 65534, 65535, 65536, 100000, 2**31, 2**32 - 2, 2**32 - 1)) | st.integers(0, 70000)
+EDGES = (0, 1, 2, 999, 1000, 65534, 65535, 65536, 100000, 2**31, 2**32 - 2, 2**32 - 1)
+IDS = st.sampled_from(EDGES) | st.integers(0, 70000)
 SIZES = st.sampled_from((0, 1, 2, 65536, 2**31, 2**32 - 1)) | st.integers(0, 2000)
 
 
@@ -258,7 +267,7 @@ def test_id_maps_of_every_kind(answers: Answers) -> None:
     own = {"uid": bundle_owner(bundle), "gid": os.stat(bundle.path).st_gid}
     maps = st.lists(st.tuples(IDS, IDS, SIZES), max_size=4)
 
-    @examples(40)
+    @examples(15)
     @given(maps, maps, st.booleans(), IDS)
     def try_one(uids: Any, gids: Any, with_own: bool, user: int) -> None:
         if with_own:
