@@ -76,5 +76,5 @@ class Kills:
             )  # fmt: skip
             out.seek(0)
             err.seek(0)
-            said = [each.read().decode(errors="backslashreplace") for each in (out, err)]
-        return Result(argv, *said, done.returncode)
+            output, errors = (each.read().decode(errors="backslashreplace") for each in (out, err))
+        return Result(argv, output, errors, done.returncode)
