@@ -135,7 +135,7 @@ def _triples(mappings: tuple[IdMapping, ...]) -> tuple[tuple[int, int, int], ...
 def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
     extras = making.extras
     yield process.BeginSession()
-    if spaces.nested:
+    if spaces.nested or "user" in spaces.joined:
         yield rootfs.OpenPaths(_callers_paths(spec, host, making))
     yield from plan_identity(
         spec, spaces, host, place_in_cgroup=making.in_group, take_root=_has_root(spec),
