@@ -27,7 +27,7 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
     if status not in (CREATED, RUNNING, PAUSED) and not (everything and state.cgroup):
         raise _not_running("kill container", container.id)
     if everything:
-        _kill_everything(container, state, number)
+        _kill_everything(state, number)
         return
     pidfd = open_process(state.pid, state.pid_start)
     if pidfd is None:
@@ -44,7 +44,7 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
         _thaw(state)  # in a frozen group of cgroup v2 a killed process ends at once; one that is stopped otherwise, too
 
 
-def _kill_everything(container: Container, state: State, number: int) -> None:
+def _kill_everything(state: State, number: int) -> None:
     if state.cgroup:
         from jubako.oci.groups import signal_group
 
@@ -119,6 +119,8 @@ def end_process(state: State) -> None:
         return
     try:
         send_signal(pidfd, SIGKILL)
+        if state.cgroup and not state.made:  # who was making it may still hold it, and not let it end (ptrace(2))
+            _kill_everything(state, SIGKILL)
         _thaw(state)
         deadline = time.monotonic() + _PATIENCE
         while not _ended(pidfd):

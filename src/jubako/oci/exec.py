@@ -6,6 +6,7 @@ import os
 
 from jubako.errors import JubakoError, UsageError
 from jubako.ids.newidmap import effective_capabilities
+from jubako.linux import scm
 from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
 from jubako.linux.pidfd import host_pid, open_process, start_time
 from jubako.oci.bundle import read_config, read_text
@@ -25,6 +26,7 @@ from jubako.runtime.facts import gather_facts
 from jubako.runtime.messages import Failed, receive
 from jubako.spec.environment import last_wins
 from jubako.spec.types import Capabilities, Process, Spec, User
+from jubako.waiting import NAMESPACES, SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +69,7 @@ def exec_in(container: Container, options: ExecOptions) -> int:
         )  # fmt: skip
     if options.console_socket and not program.terminal:
         raise UsageError("use --console-socket", options.console_socket, reason="no terminal was asked for")
-    group = _group(state, options)
-    slots = Slots({"recorder": lambda _moment, slots: _place(group, state, slots)})
+    slots = Slots()
     try:
         kinds = tuple(_open_namespaces(container, state, slots))
         applier = _apply(state, spec, program, kinds, options, slots)
@@ -162,10 +163,7 @@ def _open_namespaces(container: Container, state: State, slots: Slots) -> Iterat
         raise UsageError("exec in container", container.id, reason="cannot exec in a container that is stopped")
     foreign: list[str] = []
     try:
-        for kind in FLAGS:
-            fd = _open_one(container, state, kind)
-            if fd < 0:
-                continue
+        for kind, fd in _open_all(container, state).items():
             slots[f"ns:{kind}"] = fd
             if not os.path.samestat(os.fstat(fd), os.stat(namespace_path("self", kind))):
                 foreign.append(kind)
@@ -181,16 +179,37 @@ def _open_namespaces(container: Container, state: State, slots: Slots) -> Iterat
     yield from sorted(foreign, key=lambda kind: 0 if kind in before and kind != "mount" else rank.get(kind, 2))
 
 
-def _open_one(container: Container, state: State, kind: str) -> int:
+def _open_all(container: Container, state: State) -> dict[str, int]:
+    """A descriptor of each of its namespaces, by type."""
+    opened: dict[str, int] = {}
     try:
-        return open_namespace(state.pid, kind)
-    except FileNotFoundError:  # a kernel without time namespaces
-        return -1
+        for kind in FLAGS:
+            try:
+                opened[kind] = open_namespace(state.pid, kind)
+            except FileNotFoundError:  # a kernel without time namespaces
+                continue
+        return opened
     except OSError as failure:
-        raise JubakoError.from_os_error(
-            f"open the {kind} namespace of container", container.id, failure,
-            "before its start a container can be entered only by who is privileged where it was made",
-        ) from failure  # fmt: skip
+        for fd in opened.values():
+            os.close(fd)
+        if container.is_waiting():  # then it is hidden, and hands them out itself
+            return _ask_for_namespaces(container)
+        raise JubakoError.from_os_error("open the namespaces of container", container.id, failure) from failure
+
+
+def _ask_for_namespaces(container: Container) -> dict[str, int]:
+    try:
+        link = scm.connect(container.directory, SOCKET)
+        try:
+            scm.send(link, NAMESPACES)
+            kinds, descriptors = scm.receive(link)
+        finally:
+            link.close()
+    except OSError as failure:
+        raise JubakoError.from_os_error("ask for the namespaces of container", container.id, failure) from failure
+    if not kinds:
+        raise JubakoError("ask for the namespaces of container", container.id, reason="its first process has ended")
+    return dict(zip(kinds.decode().split(","), descriptors, strict=True))
 
 
 def _is_owned_by(fd: int, user: os.stat_result) -> bool:
@@ -210,6 +229,7 @@ def _apply(
     filter_, flags = compile_filter(spec)
     extras = Extras(
         RootSource("joined"),
+        cgroup=_group(state, options),
         filter=filter_,
         filter_flags=flags,
         preserve_fds=options.preserve_fds + listen_fds(),
@@ -235,21 +255,15 @@ def _apply(
     return applier
 
 
-def _place(group: str, state: State, slots: Slots) -> None:
-    """The program is counted, paused and killed with the container, before it runs."""
-    if group:
-        from jubako.oci.groups import place_process
-
-        place_process(group, host_pid(slots["init_pidfd"]), state.pid)
-
-
 def _group(state: State, options: ExecOptions) -> str:
     if not state.cgroup:
         if options.cgroup:
             raise JubakoError("use --cgroup", options.cgroup, reason="the container has no control group of its own")
         return ""
     if not options.cgroup:
-        return state.inside
+        from jubako.oci.groups import group_to_join
+
+        return group_to_join(state.inside, state.pid)
     parts = options.cgroup.strip("/").split("/")
     if ".." in parts:
         raise UsageError("use --cgroup", options.cgroup, reason="it must lie below the container's own group")

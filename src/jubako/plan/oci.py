@@ -63,6 +63,10 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         yield ConnectListener(seccomp.listener_path)
     if staged:
         yield CloneSupervisor(0)
+        if making.extras.cgroup:
+            from jubako.plan.steps.cgroups import OpenGroup
+
+            yield OpenGroup(making.extras.cgroup)
     # Who runs in there already must not look into a process of ours, nor into the one that it clones (CVE-2016-9962).
     hidden = bool(spaces.joined) and not spaces.nested
     late = "time" in spaces.new and bool(spec.linux.time_offsets)  # a hidden process may not write its own offsets
@@ -86,15 +90,11 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
         yield ns.NewTimeNamespace(tuple((o.clock, o.secs, o.nanosecs) for o in spec.linux.time_offsets))
     if hidden and late:
         yield joining.HideJoiner()
-    yield CloneInit(flags)
+    yield CloneInit(flags, making.extras.cgroup)
     if spaces.nested:
         yield from _id_maps(spec.linux.uid_mappings, spec.linux.gid_mappings, making)
     if score is not None and not hidden:
         yield lifecycle.SetOomScoreOf(score)
-    if making.extras.cgroup:
-        from jubako.plan.steps.cgroups import JoinCgroup
-
-        yield JoinCgroup(making.extras.cgroup)
     yield from plan_mount_sources(spec, spaces, host, _bundle_of(making))
     if making.listens and seccomp is not None:
         state = making.state
@@ -135,7 +135,7 @@ def _triples(mappings: tuple[IdMapping, ...]) -> tuple[tuple[int, int, int], ...
 def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
     extras = making.extras
     yield process.BeginSession()
-    if spaces.nested:
+    if spaces.nested or "user" in spaces.joined:
         yield rootfs.OpenPaths(_callers_paths(spec, host, making))
     yield from plan_identity(
         spec, spaces, host, place_in_cgroup=making.in_group, take_root=_has_root(spec),
@@ -149,7 +149,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     yield from _file_system(spec, spaces, host, making)
     if making.new_keyring:
         yield process.NewSessionKeyring()
-    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=("listener", "waiting", *listener_slots(making)))
+    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=_kept_slots(making))
     yield program_steps.EnterDirectory(spec.process.cwd or "/", create=True)
     if spec.root.readonly:
         yield rootfs.MakeRootReadOnly()
@@ -182,6 +182,8 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
         yield mounts.MakeReadOnly(path)
     for path in spec.linux.masked_paths:
         yield mounts.MaskPath(path)
+    if making.powerless:
+        yield lifecycle.HoldNamespaces()
     yield rootfs.PivotRoot() if source.pivot else rootfs.MoveRoot()
     if spec.linux.rootfs_propagation:
         yield rootfs.SetRootPropagation(spec.linux.rootfs_propagation)
@@ -200,6 +202,11 @@ def _start(spec: Spec, host: Host, making: Making) -> Iterator[Step]:
         yield process.SetRlimit(limit.type, limit.soft, limit.hard)
     yield from attributes.plan_memory(spec.linux)
     yield from plan_last(program, spec.linux, host, making)
+
+
+def _kept_slots(making: Making) -> tuple[str, ...]:
+    """What the waiting process holds besides its streams; all of it closes on exec."""
+    return ("listener", "waiting", *listener_slots(making), *(("namespaces",) if making.powerless else ()))
 
 
 def _bundle_of(making: Making) -> Bundle:

@@ -12,7 +12,7 @@ from jubako.plan.host import Host, RootSource
 from jubako.plan.making import HELPERS, Making
 from jubako.plan.oci import needs_foreign_proc, plan_bundle
 from jubako.plan.oci_exec import plan_exec
-from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Plan
+from jubako.plan.step import INIT, RUNTIME, Plan
 from jubako.plan.steps.hooks import HookState
 from jubako.spec.types import Hook, Hooks, Linux, Process, Rlimit, Root, Spec, TimeOffset, User
 from unit.plan.plans import in_order, make_spec, names, only, steps
@@ -128,8 +128,12 @@ def test_a_terminal_goes_to_the_socket_or_stays_with_the_runtime() -> None:
 def test_a_group_is_entered_before_the_cgroup_namespace_is_made() -> None:
     plan = make(make_spec(), extras=Extras(RootSource("directory", "/b/rootfs"), cgroup="/sys/fs/cgroup/c1"))
     assert not only(plan, "CloneInit").flags & clone.CLONE_NEWCGROUP
-    assert in_order(plan, "JoinCgroup", "Record", "UnshareCgroup")
-    assert only(plan, "JoinCgroup").actor == SUPERVISOR
+    assert only(plan, "CloneInit").group == "/sys/fs/cgroup/c1"
+    assert in_order(plan, "CloneInit", "Record", "UnshareCgroup")
+    assert "OpenGroup" not in names(plan)
+    extras = Extras(RootSource("directory", "/b"), cgroup="/sys/fs/cgroup/c1")
+    joined = make(make_spec(("mount",), joined=("network",)), extras=extras)
+    assert in_order(joined, "CloneSupervisor", "OpenGroup", "JoinNamespace", "CloneInit")  # its path leads elsewhere
 
 
 def test_proc_of_a_joined_pid_namespace_is_mounted_from_outside_in_a_user_namespace_of_ones_own() -> None:
@@ -168,7 +172,7 @@ def test_exec_hides_before_it_joins_and_clones_a_sibling() -> None:
     making = Making(Extras(RootSource("joined")), STATE)
     plan = plan_exec(Process(cwd="/", args=("sh",)), Linux(), ("network", "user", "mount"), USER, making)
     plan.check_slots()
-    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "Record", "TakeRootIds")
+    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "TakeRootIds")
     assert only(plan, "CloneJoined").flags & clone.CLONE_PARENT
     assert [step.kind for step in steps(plan, "JoinNamespace")] == ["network", "user", "mount"]
     assert in_order(plan, "TakeRootIds", "HideProcess", "CloseDescriptors", "EnterDirectory", "FilterAndExec")

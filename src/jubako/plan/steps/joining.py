@@ -9,9 +9,11 @@ from jubako.plan.steps.processes import Clone, stop_imports
 
 @step(actor=RUNTIME)
 class CloneJoiner(Clone):
-    """A process of its own enters: the caller stays outside, with the host's files and terminal."""
+    """A process of its own enters: the caller stays outside, with the host's files and terminal. With `group` it is
+    born into the container's control group, and so is the program that it starts."""
 
     flags: int
+    group: str = ""
 
     child = SUPERVISOR
     produces = ("supervisor_pid",)
