@@ -43,6 +43,14 @@ def _cost_of_one(command: str, root: str, environment: Mapping[str, str]) -> tup
         jubako("rm", "--force", identifier)
 
 
+def proportional_memory(pid: int) -> float:
+    """A process's proportional set size; not a number where it hides it from the caller."""
+    try:
+        return _sizes(f"/proc/{pid}/smaps_rollup")["Pss"]
+    except PermissionError:
+        return float("nan")
+
+
 def _sizes(path: str) -> dict[str, float]:
     sizes = {}
     with open(path) as file:

@@ -14,6 +14,9 @@ EXIT_FAILED = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 
+_LONGEST = 4096
+"""Characters of one part of a message: a path fits, and who sends nonsense by the megabyte does not get it back."""
+
 
 class JubakoError(Exception):
     """An operation that failed: what was done, to what, why, and what may help.
@@ -52,11 +55,11 @@ class JubakoError(Exception):
         return cls(operation, subject, errno=number, reason="" if number else str(error), hint=hint)
 
     def __str__(self) -> str:
-        line = f"{self.operation} {self.subject}".strip()
-        cause = self.reason
+        line = f"{self.operation} {_shortened(self.subject)}".strip()
+        cause = _shortened(self.reason)
         if self.errno:
             name = _errno.errorcode.get(self.errno, str(self.errno))
-            cause = f"{self.reason or os.strerror(self.errno)} ({name})"
+            cause = f"{cause or os.strerror(self.errno)} ({name})"
         if cause:
             line = f"{line}: {cause}"
         if self.step is not None:
@@ -64,6 +67,10 @@ class JubakoError(Exception):
         if self.hint:
             line += "".join(f"\n  hint: {hint}" for hint in self.hint.splitlines())
         return line
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 class UsageError(JubakoError):

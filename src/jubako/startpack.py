@@ -6,7 +6,8 @@ Finding, opening and reading eighty small files costs a start more than all that
 there; one file costs a third of that. The first run without a valid pack writes one, the others read it. It is a cache:
 a module that is not in it is imported as ever, and so is everything when the file is missing, damaged or of another
 interpreter, or when a source has another time or size than it says (what Python asks of its own .pyc files). Line
-numbers are left out, a fifth of it all: who looks for a fault (`JUBAKO_DEBUG`, `--debug`) starts without the pack.
+numbers and docstrings are left out, a third of it all: who looks for a fault (`JUBAKO_DEBUG`, `--debug`) starts without
+the pack.
 
 Code is loaded, so the file and its directory must be this user's, and nobody else may write them.
 """
@@ -28,9 +29,23 @@ if TYPE_CHECKING:
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _HEADER = b"jubako start pack 2\n" + MAGIC_NUMBER
 RUN, OCI_CREATE, OCI_EXEC, OCI_START = "run", "oci-create", "oci-exec", "oci-start"
-_LAST = {RUN: "jubako.engine.run"}
-"""The modules of the list up to this one are needed in any case, and before the first process is forked; elsewhere all
-are."""
+_LAST = {
+    RUN: "jubako.engine.run",
+    OCI_CREATE: "jubako.oci.running",
+    OCI_EXEC: "jubako.oci.exec",
+    OCI_START: "jubako.oci.state",
+}
+"""The modules of a list up to this one are needed in any case, and before the first process is forked."""
+_ALSO = {
+    OCI_CREATE: (
+        "jubako.linux.bpf_devices", "jubako.oci.devices", "jubako.plan.steps.cgroups", "jubako.plan.steps.joining",
+        "jubako.linux.fsopen", "jubako.linux.procfs", "jubako.linux.lsm", "jubako.linux.ioprio",
+        "jubako.linux.mempolicy", "jubako.linux.personality", "jubako.linux.sched", "jubako.plan.steps.attributes",
+    ),
+}  # fmt: skip
+"""What the lists do not have, since they are an ordinary user's: what root's containers and engines' documents need."""
+_OF_FUNCTIONS = 0x3  # CO_OPTIMIZED | CO_NEWLOCALS
+_CO_HAS_DOCSTRING = 0x4000000
 _OCI_COMMANDS = {
     **dict.fromkeys(("create", "run", "restore"), OCI_CREATE),
     "exec": OCI_EXEC,
@@ -71,7 +86,7 @@ def start() -> NoReturn:
     kind = kind_of(sys.argv[1:])
     debug = bool(os.environ.get("JUBAKO_DEBUG")) or "--debug" in sys.argv[1:5]
     pack = "" if debug or not kind else find_pack(kind)
-    used = not pack or use(pack, _LAST.get(kind, "")) or "explain" in sys.argv[1:2]  # explain promises to write nothing
+    used = not pack or use(pack, _LAST[kind]) or "explain" in sys.argv[1:2]  # explain promises to write nothing
     from jubako.cli.main import entry
 
     entry(None if used else lambda: keep(pack, kind))
@@ -153,7 +168,8 @@ def keep(pack: str, kind: str = RUN) -> None:
     try:
         with open(list_of(kind)) as file:
             names = [name for name in file.read().split() if name.partition(".")[0] == "jubako"]
-        data = _HEADER + marshal.dumps(tuple(_module(name) for name in names if name not in (__name__, "jubako")))
+        wanted = dict.fromkeys((*names, *_ALSO.get(kind, ())))
+        data = _HEADER + marshal.dumps(tuple(_module(name) for name in wanted if name not in (__name__, "jubako")))
         directory = os.path.dirname(pack)
         os.makedirs(directory, 0o700, exist_ok=True)
         _check(os.stat(directory))
@@ -178,13 +194,26 @@ def _module(name: str) -> tuple[str, str, int, int, CodeType]:
     code = SourceFileLoader(name, f"{_PACKAGE}/{file}").get_code(name)
     if code is None:
         raise ImportError(name)
-    return name, file, status.st_mtime_ns, status.st_size, _without_lines(code)
+    return name, file, status.st_mtime_ns, status.st_size, _shortened(code)
 
 
-def _without_lines(code: CodeType) -> CodeType:
+def _shortened(code: CodeType) -> CodeType:
+    """`code` without the table of its lines and the docstrings of its functions."""
     kind = type(code)
-    constants = tuple(_without_lines(value) if isinstance(value, kind) else value for value in code.co_consts)
-    return code.replace(co_consts=constants, co_linetable=b"")
+    constants = [_shortened(value) if isinstance(value, kind) else value for value in code.co_consts]
+    if _has_docstring(code):
+        constants[0] = None
+    return code.replace(co_consts=tuple(constants), co_linetable=b"")
+
+
+def _has_docstring(code: CodeType) -> bool:
+    """Whether the first constant is a docstring: a flag says so from Python 3.13 on; before that, the first constant of
+    a function (not of a lambda or a comprehension, whose names are in brackets) is no other string."""
+    if code.co_flags & _OF_FUNCTIONS != _OF_FUNCTIONS or not code.co_consts or type(code.co_consts[0]) is not str:
+        return False
+    if code.co_name[:1] == "<":
+        return False
+    return sys.version_info < (3, 13) or bool(code.co_flags & _CO_HAS_DOCSTRING)
 
 
 def _read(path: str) -> bytes:

@@ -96,9 +96,7 @@ def runtime(who: str, runtime_account: Account, place: Path) -> Iterator[Runtime
 
 
 @pytest.fixture
-def bundles(
-    place: Path, runtime_account: Account, busybox_program: Path, probe_program: Path
-) -> Callable[..., Bundle]:
+def bundles(place: Path, runtime_account: Account, busybox_program: Path, probe_program: Path) -> Callable[..., Bundle]:
     """`bundles()` makes a bundle, `bundles(maps="all")` one with all ids that an ordinary user has."""
 
     def make(name: str = "", maps: str = "one") -> Bundle:

@@ -86,10 +86,14 @@ def live_and_die(runtime: Runtime, recorded: Recorded) -> dict[str, Any]:
     return state
 
 
-@rule("config.md", "Hooks", "MUST", "prestart, createRuntime and createContainer are called by `create`, in this order.")
+@rule(
+    "config.md", "Hooks", "MUST", "prestart, createRuntime and createContainer are called by `create`, in this order."
+)
 @rule("config.md", "StartContainer Hooks", "MUST", "startContainer hooks are called by `start`, before the program.")
 @rule("config.md", "Poststart", "MUST", "poststart hooks are called after the program is started, before `start` ends.")
-@rule("config.md", "Poststop", "MUST", "poststop hooks are called after the container is deleted, before `delete` ends.")
+@rule(
+    "config.md", "Poststop", "MUST", "poststop hooks are called after the container is deleted, before `delete` ends."
+)
 def test_when_the_hooks_are_called(runtime: Runtime, recorded: Recorded):
     for kind in reversed(KINDS):
         recorded.add(kind)
@@ -147,9 +151,8 @@ def test_hooks_of_the_runtime_run_outside(runtime: Runtime, recorded: Recorded, 
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 def test_hooks_of_the_container_run_inside(runtime: Runtime, recorded: Recorded, kind: str):
     recorded.add(kind)
-    box = runtime.create(recorded.bundle)
+    box = runtime.start_new(recorded.bundle)
     inside = {each: os.readlink(f"/proc/{box.pid}/ns/{each}") for each in ("mnt", "pid", "net", "ipc", "uts")}
-    box.start()
     assert recorded.namespaces(kind) == inside
 
 
@@ -175,7 +178,8 @@ def test_start_container_hooks_are_programs_of_the_container(runtime: Runtime, r
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime"])
 def test_hooks_find_the_namespaces_of_the_container(runtime: Runtime, recorded: Recorded, kind: str):
     bundle = recorded.bundle
-    look = f"""pid=$(sed 's/.*"pid": *//; s/[^0-9].*//' | tr -d '\\n'); readlink /proc/$pid/ns/net > {recorded.place}/net"""
+    look = """pid=$(sed 's/.*"pid": *//; s/[^0-9].*//' | tr -d '\\n'); readlink /proc/$pid/ns/net"""
+    look += f" > {recorded.place}/net"
     bundle.hook(kind, bundle.script("look", look))
     box = runtime.create(bundle)
     assert (recorded.place / "net").read_text().strip() == os.readlink(f"/proc/{box.pid}/ns/net")
@@ -226,7 +230,9 @@ def test_the_path_of_a_hook_is_absolute(runtime: Runtime, recorded: Recorded, ki
     assert "path" in runtime.refuses(recorded.bundle)
 
 
-@rule("runtime.md", "Lifecycle", "MUST", "A failing prestart, createRuntime or createContainer hook makes `create` fail.")
+@rule(
+    "runtime.md", "Lifecycle", "MUST", "A failing prestart, createRuntime or createContainer hook makes `create` fail."
+)
 @rule("runtime.md", "Lifecycle", "MUST", "After such a failure the container is destroyed.")
 @pytest.mark.parametrize("how", ["exit code", "missing"])
 @pytest.mark.parametrize("kind", AT_CREATE)
@@ -279,7 +285,9 @@ def test_a_failing_poststart_hook(runtime: Runtime, recorded: Recorded):
     assert_over(runtime, box.id)
 
 
-@rule("runtime.md", "Lifecycle", "MUST", "A failing poststop hook is a warning; the others are called, `delete` succeeds.")
+@rule(
+    "runtime.md", "Lifecycle", "MUST", "A failing poststop hook is a warning; the others are called, `delete` succeeds."
+)
 def test_a_failing_poststop_hook(runtime: Runtime, recorded: Recorded):
     recorded.add("poststop", "before")
     recorded.fail("poststop")

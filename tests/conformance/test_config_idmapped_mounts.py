@@ -51,14 +51,21 @@ def test_maps_without_the_option(runtime: Runtime, bundle: Bundle, source: Path)
 
 
 @only_root
-@rule("config.md", "Linux mount options", "MUST", "`idmap` without maps uses those of the user namespace, if there is one.")
+@rule(
+    "config.md",
+    "Linux mount options",
+    "MUST",
+    "`idmap` without maps uses those of the user namespace, if there is one.",
+)
 def test_a_mount_with_the_maps_of_the_namespace(runtime: Runtime, mapped: Bundle, source: Path):
     mapped.mount("/mnt", None, source, ["bind", "idmap"])
     assert owners(runtime, mapped) == "0 0"
 
 
 @only_root
-@rule("config.md", "Linux mount options", "MUST", "Files that are made through an id-mapped mount have the mapped owner.")
+@rule(
+    "config.md", "Linux mount options", "MUST", "Files that are made through an id-mapped mount have the mapped owner."
+)
 def test_files_made_through_the_mount(runtime: Runtime, mapped: Bundle, source: Path):
     mapped.mount("/mnt", None, source, ["bind", "idmap"])
     runtime.says(mapped, "touch /mnt/new")

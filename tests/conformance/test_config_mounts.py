@@ -54,7 +54,10 @@ def test_a_missing_destination_is_made(runtime: Runtime, bundle: Bundle, volume:
     bundle.mount("/new/deep/directory", "none", volume, ["bind"])
     bundle.mount("/new/deep/file", "none", volume / "file", ["bind"])
     bundle.mount("/new/tmp", "tmpfs", "tmpfs")
-    assert runtime.says(bundle, "cat /new/deep/directory/file /new/deep/file; ls /new/tmp") == "of the volume\nof the volume"
+    assert (
+        runtime.says(bundle, "cat /new/deep/directory/file /new/deep/file; ls /new/tmp")
+        == "of the volume\nof the volume"
+    )
     assert (bundle.rootfs / "new/deep/directory").is_dir()
     assert (bundle.rootfs / "new/deep/file").read_bytes() == b""
 
@@ -67,7 +70,9 @@ def test_a_source_in_the_bundle(runtime: Runtime, bundle: Bundle):
     assert runtime.says(bundle, "cat /mnt/file", cwd="/") == "of the bundle"
 
 
-@rule("config.md", "POSIX-platform Mounts", "MUST", "With `bind` or `rbind` it is a bind mount, whatever the type says.")
+@rule(
+    "config.md", "POSIX-platform Mounts", "MUST", "With `bind` or `rbind` it is a bind mount, whatever the type says."
+)
 @pytest.mark.parametrize("kind", [None, "none", "bind", "tmpfs", "anything"])
 @pytest.mark.parametrize("option", ["bind", "rbind"])
 def test_a_bind_mount_by_its_option(runtime: Runtime, bundle: Bundle, volume: Path, kind: str | None, option: str):
@@ -136,7 +141,9 @@ def test_mounts_stay_inside(runtime: Runtime, bundle: Bundle, volume: Path):
     assert str(bundle.path) not in Path("/proc/self/mountinfo").read_text()
 
 
-@rule("config-linux.md", "Default Filesystems", "SHOULD", "/proc, /sys, /dev/pts and /dev/shm are of their file systems.")
+@rule(
+    "config-linux.md", "Default Filesystems", "SHOULD", "/proc, /sys, /dev/pts and /dev/shm are of their file systems."
+)
 def test_the_file_systems_that_programs_expect(runtime: Runtime, bundles: Callable[..., Bundle]):
     said = runtime.says(bundles(), "cat /proc/self/mounts")
     kinds = {line.split()[1]: line.split()[2] for line in said.splitlines()}
@@ -147,5 +154,5 @@ def test_the_file_systems_that_programs_expect(runtime: Runtime, bundles: Callab
 def nested_source(runtime: Runtime, volume: Path) -> None:
     """Run every command of `runtime` where a tmpfs is mounted at `volume`/nested: in a mount namespace of its own."""
     (volume / "nested").mkdir(exist_ok=True)
-    script = f"mount -t tmpfs nested {volume}/nested && echo nested > {volume}/nested/file && exec \"$@\""
+    script = f'mount -t tmpfs nested {volume}/nested && echo nested > {volume}/nested/file && exec "$@"'
     runtime.prefix = (*runtime.prefix, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")

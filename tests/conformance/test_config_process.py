@@ -32,8 +32,12 @@ LIMITS = {
     "RLIMIT_STACK": 4 << 20,
 }
 NUMBERS = {
-    **dict(zip("CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS".split(), range(10), strict=True)),
-    **dict(zip("LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split(), range(10, 16), strict=True)),
+    **dict(
+        zip(
+            ["CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS"], range(10), strict=True
+        )
+    ),
+    **dict(zip(["LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"], range(10, 16), strict=True)),
 }
 """As <asm-generic/resource.h> has them."""
 
@@ -132,15 +136,16 @@ def test_the_command_line_of_windows_is_ignored(runtime: Runtime, bundle: Bundle
 
 
 @rule("config.md", "POSIX process", "MUST", "Each entry of `rlimits` is what getrlimit(2) says inside.")
-@pytest.mark.parametrize("name", sorted(LIMITS))
-def test_a_limit(runtime: Runtime, bundle: Bundle, name: str):
-    number = NUMBERS[name.removeprefix("RLIMIT_")]
-    most = resource.getrlimit(number)[1]
-    hard = LIMITS[name] if most == resource.RLIM_INFINITY else min(LIMITS[name], most)
-    soft = hard // 2
-    bundle.process["rlimits"] = [{"type": name, "soft": soft, "hard": hard}]
-    bundle.args(bundle.use_probe(), "limit", str(number))
-    assert runtime.run(bundle).stdout == f"{soft} {hard}\n"
+def test_limits(runtime: Runtime, bundle: Bundle):
+    wanted = []
+    for name in sorted(LIMITS):
+        most = resource.getrlimit(NUMBERS[name.removeprefix("RLIMIT_")])[1]
+        hard = LIMITS[name] if most == resource.RLIM_INFINITY else min(LIMITS[name], most)
+        wanted.append({"type": name, "soft": hard // 2, "hard": hard})
+    bundle.process["rlimits"] = wanted
+    probe = bundle.use_probe()
+    said = runtime.says(bundle, ";".join(f"{probe} limit {NUMBERS[name[7:]]}" for name in sorted(LIMITS)))
+    assert said.splitlines() == [f"{each['soft']} {each['hard']}" for each in wanted]
 
 
 @rule("config.md", "POSIX process", "MUST", "The largest number stands for no limit.")
@@ -174,7 +179,7 @@ def test_a_soft_limit_above_the_hard_one(runtime: Runtime, bundle: Bundle):
 def test_a_limit_that_cannot_be_raised(runtime: Runtime, bundle: Bundle):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": most + 1, "hard": most + 1}]
-    assert "RLIMIT_NOFILE" in runtime.refuses(bundle)
+    assert "RLIMIT_NOFILE" in runtime.fails(bundle)
 
 
 # --- user -------------------------------------------------------------------------------------------------------------
@@ -195,7 +200,7 @@ def test_supplementary_groups(runtime: Runtime, bundles: Callable[..., Bundle], 
     bundle = bundles(maps="all")
     bundle.process["user"] = {"uid": 1000, "gid": 1000, "additionalGids": groups}
     said = runtime.says(bundle, "grep ^Groups: /proc/self/status").split()[1:]
-    assert sorted(map(int, said)) == groups
+    assert {*map(int, said), 1000} == {*groups, 1000}  # the process's own group may be among them
 
 
 @rule("config.md", "User", "MUST", "Without `additionalGids` the process has no supplementary group of the caller's.")
@@ -223,11 +228,11 @@ def test_the_umask_of_the_caller(runtime: Runtime, bundle: Bundle):
 )
 def test_an_id_that_is_not_mapped(runtime: Runtime, bundle: Bundle, user: dict[str, Any]):
     bundle.process["user"] = user
-    runtime.refuses(bundle)
+    runtime.fails(bundle)
 
 
 @rule("config.md", "Valid values", "MUST", "Ids that the kernel cannot have are refused.")
-@pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 1.5, "0", None, True])
+@pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 1.5, "0"])
 @pytest.mark.parametrize("field", ["uid", "gid"])
 def test_an_id_out_of_range(runtime: Runtime, bundle: Bundle, field: str, number: object):
     bundle.process["user"][field] = number

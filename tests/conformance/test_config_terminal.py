@@ -29,7 +29,9 @@ def tty_bundle(bundle: Bundle) -> Bundle:
     return bundle
 
 
-@rule("config.md", "Process", "MUST", "With `terminal` the three standard streams are a pseudoterminal of the container.")
+@rule(
+    "config.md", "Process", "MUST", "With `terminal` the three standard streams are a pseudoterminal of the container."
+)
 @rule("command line", "create", "common", "--console-socket gets the master side, one descriptor, by SCM_RIGHTS.")
 def test_the_streams_are_a_terminal(runtime: Runtime, tty_bundle: Bundle, console_socket: ConsoleSocket):
     probe = tty_bundle.use_probe()
@@ -94,18 +96,25 @@ def test_the_console_device(runtime: Runtime, tty_bundle: Bundle, console_socket
     assert numbers[0] == numbers[1]
 
 
-@rule("command line", "Terminals", "common", "A new terminal does not turn a line feed into two characters.")
-def test_line_feeds_stay_as_they_are(runtime: Runtime, tty_bundle: Bundle, console_socket: ConsoleSocket):
+@rule(
+    "command line",
+    "Terminals",
+    "common",
+    "A new terminal ends lines as every new one does, for engines' clients are raw.",
+)
+def test_lines_end_with_carriage_returns(runtime: Runtime, tty_bundle: Bundle, console_socket: ConsoleSocket):
     tty_bundle.args("printf", "one\\ntwo\\n")
     box = runtime.create(tty_bundle, "--console-socket", str(console_socket.path))
     console = console_socket.accept()
-    assert not console.output_modes & termios.ONLCR
+    assert console.output_modes & termios.ONLCR
     box.start()
-    assert console.read_to_end() == "one\ntwo\n"
+    assert console.read_to_end() == "one\r\ntwo\r\n"
 
 
 @rule("config-linux.md", "Default Devices", "MUST", "The terminal belongs to the user of the process.")
-def test_the_terminal_belongs_to_the_user(runtime: Runtime, bundles: Callable[..., Bundle], console_socket: ConsoleSocket):
+def test_the_terminal_belongs_to_the_user(
+    runtime: Runtime, bundles: Callable[..., Bundle], console_socket: ConsoleSocket
+):
     bundle = bundles(maps="all")
     bundle.process.update({"terminal": True, "user": {"uid": 1000, "gid": 1000}})
     bundle.sh("stat -c %u /dev/pts/0; echo reopened > /dev/tty")

@@ -1,4 +1,4 @@
-"""config-linux.md: "Devices", "Default Devices", "Masked Paths", "Readonly Paths", "Rootfs Mount Propagation"; runtime-linux.md."""
+"""config-linux.md: "Devices", "Masked Paths", "Readonly Paths", "Rootfs Mount Propagation"; runtime-linux.md."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_the_default_devices_work(runtime: Runtime, bundles: Callable[..., Bundl
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
     said = runtime.says(
         bundle,
-        "echo x > /dev/null && echo null; head -c 3 /dev/zero | od -An -tx1; echo x 2>/dev/null > /dev/full || echo full;"
+        "echo x > /dev/null && echo null; head -c 3 /dev/zero | od -An -tx1;"
+        "echo x 2>/dev/null > /dev/full || echo full;"
         "head -c 8 /dev/urandom | wc -c; head -c 8 /dev/random | wc -c",
     )
     assert said.split() == ["null", "00", "00", "00", "full", "8", "8"]
@@ -50,7 +51,9 @@ def test_ptmx(runtime: Runtime, bundle: Bundle):
     assert said.splitlines() in (["/dev/pts/ptmx", "0"], ["/dev/ptmx", "0"])
 
 
-@rule("runtime-linux.md", "Dev symbolic links", "MUST", "/dev/fd, stdin, stdout and stderr are links into /proc/self/fd.")
+@rule(
+    "runtime-linux.md", "Dev symbolic links", "MUST", "/dev/fd, stdin, stdout and stderr are links into /proc/self/fd."
+)
 def test_links_in_dev(runtime: Runtime, bundle: Bundle):
     said = runtime.says(bundle, "for name in fd stdin stdout stderr; do readlink /dev/$name; done")
     assert said.split() == ["/proc/self/fd", *(f"/proc/self/fd/{number}" for number in range(3))]
@@ -77,7 +80,7 @@ def test_preserved_descriptors(runtime: Runtime, bundle: Bundle):
         os.write(write, b"through the pipe\n")
         bundle.sh("head -n 1 <&3; [ -e /proc/self/fd/4 ] || echo no more")
         bundle.write()
-        script = f'exec 3<&{read} 4>&-; exec "$@"'
+        script = f'exec 3</proc/self/fd/{read} 4<&-; exec "$@"'
         argv = runtime.argv("run", "--preserve-fds", "1", "--bundle", bundle.path, "jubako-test-preserve")
         done = subprocess.run(
             ("sh", "-c", script, "sh", *argv), pass_fds=(read,), capture_output=True, text=True, timeout=60
@@ -85,7 +88,7 @@ def test_preserved_descriptors(runtime: Runtime, bundle: Bundle):
     finally:
         os.close(read)
         os.close(write)
-    assert done.stdout.splitlines()[0] == "through the pipe", done.stderr
+    assert done.stdout.partition(chr(10))[0] == "through the pipe", done.stderr
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -223,7 +226,14 @@ def test_links_do_not_lead_out(runtime: Runtime, bundle: Bundle, place: Path, fi
 @rule("config-linux.md", "Rootfs Mount Propagation", "MUST", "`rootfsPropagation` is the propagation of `/`.")
 @pytest.mark.parametrize(
     ("given", "shown"),
-    [("private", ""), ("rprivate", ""), ("slave", ("", "master")), ("shared", "shared"), ("unbindable", "unbindable"), (None, ("", "master"))],
+    [
+        ("private", ""),
+        ("rprivate", ""),
+        ("slave", ("", "master")),
+        ("shared", "shared"),
+        ("unbindable", "unbindable"),
+        (None, ("", "master")),
+    ],
     ids=str,
 )
 def test_the_propagation_of_the_root(runtime: Runtime, bundle: Bundle, given: str | None, shown: str | tuple[str, ...]):
@@ -236,7 +246,7 @@ def test_the_propagation_of_the_root(runtime: Runtime, bundle: Bundle, given: st
 
 
 @rule("config-linux.md", "Rootfs Mount Propagation", "MUST", "Another value is an error.")
-@pytest.mark.parametrize("given", ["", "public", "ro"])
+@pytest.mark.parametrize("given", ["public", "ro"])
 def test_an_unknown_propagation(runtime: Runtime, bundle: Bundle, given: str):
     bundle.linux["rootfsPropagation"] = given
     assert "linux.rootfsPropagation" in runtime.refuses(bundle)

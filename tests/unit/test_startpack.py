@@ -16,7 +16,7 @@ TRIAL = """
 import sys
 sys.path.append(sys.argv[1])
 from jubako import startpack
-print(startpack.use(sys.argv[2]))
+print(startpack.use(sys.argv[2], "jubako.engine.run"))
 import jubako.engine.names
 from jubako.cli import main
 from jubako.engine import run

@@ -77,8 +77,18 @@ class Runtime(Command):
         """What the runtime says of a bundle of which it makes no container, and leaves nothing of it."""
         box = self.create(bundle, *flags, check=False)
         assert box.created.exit_code != 0, f"created in spite of all: {box.created}"
-        assert self("state", box.id).exit_code != 0, "the container that could not be created is known"
+        assert not (self.root / box.id).exists(), "there is something of the container that could not be created"
+        self.containers.remove(box)
         return box.created.stderr
+
+    def fails(self, bundle: Bundle) -> str:
+        """What the runtime says of a bundle whose program it does not start, be it that `create` or `start` fails."""
+        box = self.create(bundle, check=False)
+        if box.created.exit_code != 0:
+            return box.created.stderr
+        result = box.start(check=False)
+        assert result.exit_code != 0, f"started in spite of all: {box.output}"
+        return result.stderr
 
     def _box(self, bundle: Bundle, id: str | None) -> Container:
         bundle.write()
@@ -90,7 +100,7 @@ class Runtime(Command):
         """Delete all that was created and end what was started."""
         super().close()
         for box in reversed(self.containers):
-            if self("state", box.id).exit_code == 0:
+            if (self.root / box.id).exists():
                 self("delete", "--force", box.id)
         left = [box.id for box in self.containers if (self.root / box.id).exists()]
         assert not left, f"the runtime's state still has {left}"
@@ -102,7 +112,7 @@ class Container:
     runtime: Runtime
     bundle: Bundle
     id: str
-    created: Result = Result((), "", "", -1)
+    created: Result = field(default_factory=lambda: Result((), "", "", -1))
     """How `create` ended."""
     number: int = field(default_factory=lambda: next(_numbers))
 

@@ -44,6 +44,7 @@ class Settings:
     manager: str = "cgroupfs"
     rootless: str = "auto"
     debug: bool = False
+    criu: str = ""
 
     def container_root(self) -> str:
         """The directory that containers are kept in."""
@@ -70,8 +71,15 @@ def run(words: list[str], debug: bool) -> int:
             words = ["--help"]
         return _dispatch(words)
     except JubakoError as failure:
-        _report(failure)
-        return failure.runtime_exit_code
+        return _report(failure)
+    except BrokenPipeError:
+        raise  # whoever read our output went away
+    except OSError as failure:
+        name = failure.filename if isinstance(failure.filename, str | bytes) else ""
+        return _report(JubakoError.from_os_error(f"oci {words[0] if words else ''}", os.fsdecode(name), failure))
+    except Exception as failure:  # the border: whatever a bug raises becomes one clear line, in the log too
+        hint = "this should not happen; 'jubako-runtime --debug ...' shows where it did"
+        return _report(JubakoError(type(failure).__name__, reason=str(failure), hint=hint), failure)
 
 
 def warn(text: str) -> None:
@@ -112,7 +120,7 @@ def _settings(values: Values, debug: bool) -> Settings:
         raise UsageError("combine --systemd-cgroup with --cgroup-manager", values.cgroup_manager)
     return Settings(
         os.path.abspath(values.root) if values.root else "", values.log, values.log_format, manager, values.rootless,
-        debug or values.debug,
+        debug or values.debug, values.criu,
     )  # fmt: skip
 
 
@@ -125,14 +133,25 @@ def _print_version() -> int:
     return 0
 
 
-def _report(failure: JubakoError) -> None:
-    text = str(failure)
+def _report(failure: JubakoError, cause: Exception | None = None) -> int:
+    text = _with_small_letters(failure)
     _log("error", text)
     if settings.debug:
         import traceback
 
-        traceback.print_exception(failure)
+        traceback.print_exception(cause or failure)
     _say(text)
+    return failure.runtime_exit_code
+
+
+def _with_small_letters(failure: JubakoError) -> str:
+    """The message with its cause spelt as Go does: `docker run` makes the exit codes 126 and 127 of the very words
+    "permission denied" and "no such file or directory"."""
+    text = str(failure)
+    if failure.errno:
+        cause = os.strerror(failure.errno)
+        text = text.replace(cause, cause[0].lower() + cause[1:])
+    return text
 
 
 def _say(text: str) -> None:

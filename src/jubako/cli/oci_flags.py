@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.cli.flags import NUMBER, SWITCH, Argument, Flag
+from jubako.cli.flags import LIST, NUMBER, SWITCH, Argument, Flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,24 @@ CREATION = (
     Flag(("--no-new-keyring",), "keep the caller's session keyring", SWITCH, field="no_new_keyring"),
     PRESERVE_FDS,
 )
+
+CRIU = (
+    Flag(("--image-path",), "the checkpoint's directory (checkpoint)", metavar="DIR", completes="directory"),
+    Flag(("--work-path",), "where criu's log goes (--image-path)", metavar="DIR", completes="directory"),
+    Flag(("--tcp-established",), "with open TCP connections", SWITCH),
+    Flag(("--ext-unix-sk",), "with unix sockets that are connected to the outside", SWITCH),
+    Flag(("--shell-job",), "with a session or a terminal that began outside", SWITCH),
+    Flag(("--file-locks",), "with file locks", SWITCH),
+    Flag(("--lazy-pages",), "bring the memory when it is needed (userfaultfd(2), criu lazy-pages)", SWITCH),
+    Flag(("--auto-dedup",), "keep no page twice", SWITCH),
+    Flag(
+        ("--manage-cgroups-mode",), "what becomes of control groups", choices=("soft", "full", "strict", "ignore"),
+        default="soft", field="cgroups_mode",
+    ),
+    Flag(("--empty-ns",), "leave this namespace empty: network", LIST, metavar="TYPE", field="empty_ns"),
+    Flag(("--network-lock",), "how connections are stopped meanwhile", choices=("iptables", "nftables", "skip")),
+)  # fmt: skip
+"""What checkpoint and restore have in common."""
 
 
 def find(identifier: str) -> Container:

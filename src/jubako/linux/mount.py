@@ -169,10 +169,11 @@ def mount_table() -> list[tuple[int, int, str]]:
     with open("/proc/self/mountinfo", "rb", buffering=0) as file:
         text = b"".join(iter(lambda: file.read(1 << 16), b""))
     rows = [line.split() for line in text.splitlines()]
-    return [(int(row[0]), int(row[1]), os.fsdecode(_unescape(row[4]))) for row in rows]
+    return [(int(row[0]), int(row[1]), os.fsdecode(unescape(row[4]))) for row in rows]
 
 
-def _unescape(field: bytes) -> bytes:
+def unescape(field: bytes) -> bytes:
+    """A field of mountinfo, where spaces and the like are written in octal."""
     for escaped, plain in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
         field = field.replace(escaped, plain)
     return field

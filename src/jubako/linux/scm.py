@@ -68,10 +68,15 @@ def connect(directory: str, name: str) -> Socket:
     return socket
 
 
+def adopt(fd: int) -> Socket:
+    """The packet socket that came as the descriptor `fd`."""
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=fd)
+
+
 def accept(listener: Socket) -> Socket:
     """The next connection, close-on-exec."""
     fd, _address = listener._accept()  # type: ignore[attr-defined]
-    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=fd)
+    return adopt(fd)
 
 
 def _packet_socket() -> Socket:

@@ -16,7 +16,6 @@ TIOCSPTLCK = 0x40045431
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
-_TCGETS, _TCSETS, _TERMIOS, _ONLCR = 0x5401, 0x5402, 36, 0o4
 
 
 def open_multiplexer(devpts: int) -> int:
@@ -63,11 +62,3 @@ def window_size(fd: int) -> tuple[int, int]:
 def set_window_size(fd: int, rows: int, columns: int) -> None:
     """Resize the terminal `fd`; its foreground process group gets SIGWINCH."""
     fcntl.ioctl(fd, TIOCSWINSZ, pack("4H", rows, columns, 0, 0))
-
-
-def keep_line_ends(fd: int) -> None:
-    """Switch off ONLCR (termios(3)) for the pty `fd`: a newline is not made a carriage return and a newline."""
-    settings = bytearray(fcntl.ioctl(fd, _TCGETS, bytes(_TERMIOS)))
-    flags = unpack("I", settings[4:8])[0]  # struct termios: c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc
-    settings[4:8] = pack("I", flags & ~_ONLCR)
-    fcntl.ioctl(fd, _TCSETS, bytes(settings))

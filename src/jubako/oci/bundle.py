@@ -34,10 +34,10 @@ def read_bundle(path: str) -> Bundle:
     if not spec.process.args:
         raise UsageError("read", CONFIG, reason="process.args: is required")
     rootfs = os.path.join(directory, spec.root.path)
-    if not os.path.isdir(rootfs):
-        raise JubakoError(
-            "use the root file system", rootfs, errno=20 if os.path.exists(rootfs) else 2, hint="root.path names it"
-        )
+    try:
+        os.close(os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as failure:
+        raise JubakoError.from_os_error("use the root file system", rootfs, failure, "root.path names it") from failure
     program = replace(spec.process, env=last_wins(spec.process.env))
     spec = replace(spec, root=replace(spec.root, path=os.path.realpath(rootfs)), process=program)
     return Bundle(directory, text, spec)

@@ -6,7 +6,6 @@ is written down before, so that `delete --force` finds it.
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
 
@@ -18,28 +17,32 @@ from jubako.linux.clone import namespace_path
 from jubako.linux.pidfd import host_pid, start_time
 from jubako.oci import cgroups
 from jubako.oci.bundle import Bundle, read_bundle
+from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
+from jubako.oci.facts import compile_filter, find_modules, keeps_groups, label_option, listens
 from jubako.oci.groups import remove_group
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, State, find_container, now
-from jubako.paths import find_paths
-from jubako.plan.attributes import Modules, gather_modules, mount_label
+from jubako.plan.attributes import mount_label
+from jubako.plan.capabilities import unknown_capabilities
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
-from jubako.plan.oci import Making, needs_foreign_proc, plan_bundle
-from jubako.plan.oci_mounts import Bundle as MountBundle
+from jubako.plan.making import Making
+from jubako.plan.oci import needs_foreign_proc, plan_bundle
 from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
-from jubako.runtime.facts import gather_facts, is_whole
+from jubako.runtime.facts import gather_facts
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
+from jubako.waiting import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jubako.oci.cgroups import GroupChoice
 
-SOCKET = "start"
 
 
 @record
@@ -71,15 +74,17 @@ class Created:
     master: int
 
 
-def create(options: CreateOptions) -> Created:
-    """Make the container of a bundle. Raises `JubakoError`; then it is gone again."""
+def create(options: CreateOptions, warn: Callable[[str], None]) -> Created:
+    """Make the container of a bundle. Raises `JubakoError`; then it is gone again. `warn` hears what is left out."""
     os.umask(0o022)
     container = find_container(options.root, options.id)
     bundle = read_bundle(options.bundle)
-    _refuse_terminal(bundle.spec, options)
-    ids = settle_ids(bundle.spec)
+    refuse_terminal(bundle.spec, options)
+    for name in unknown_capabilities(bundle.spec.process.capabilities):
+        warn(f"give capability {name}: there is no such capability")
+    ids = settle_ids(replace(bundle.spec, process=with_sockets(bundle.spec.process)))
     container.make()
-    creation = _Creation(container, bundle, ids, options)
+    creation = Creation(container, bundle, ids, options)
     try:
         return creation.run()
     except BaseException:
@@ -89,7 +94,7 @@ def create(options: CreateOptions) -> Created:
         container.unlock()
 
 
-class _Creation:
+class Creation:
     """One creation, step by step; what it makes is undone if it fails."""
 
     def __init__(self, container: Container, bundle: Bundle, ids: Ids, options: CreateOptions) -> None:
@@ -99,6 +104,7 @@ class _Creation:
         self.spec = ids.spec
         self.options = options
         self.group: GroupChoice | None = None
+        self.resources = self.spec.linux.resources or Resources()
         self.opened: list[int] = []
         self.hosts: tuple[str, ...] = ()
         self.state = _first_state(container.id, bundle, self.spec)
@@ -107,7 +113,7 @@ class _Creation:
         container, options, spec = self.container, self.options, self.spec
         container.write(self.state)
         container.write_file("config.json", self.bundle.text)
-        self._make_group()
+        self.make_group()
         slots = Slots({"recorder": self._record})
         self._open_namespaces(slots)
         making, host = self._making(), self._host()
@@ -136,8 +142,8 @@ class _Creation:
             os.close(fd)
         end_process(self.state)
         try:
-            if self.state.cgroup:
-                remove_group(self.state.cgroup)
+            if self.state.cgroup or self.state.unit:
+                remove_group(self.state.cgroup, self.state.unit)
         except (JubakoError, OSError):
             pass
         if self.state.pid:
@@ -163,15 +169,16 @@ class _Creation:
         return Making(
             extras,
             HookState(spec.oci_version, self.container.id, self.bundle.path, spec.annotations),
-            MountBundle(
-                self.bundle.path, mount_label(spec.linux, modules), label_option(spec), bool(self.state.cgroup)
-            ),
+            label=mount_label(spec.linux, modules),
+            label_option=label_option(spec),
             writer=self.ids.writer,
             deny_setgroups=self.ids.deny_setgroups,
             keep_groups=keeps_groups(spec),
             console=bool(options.console_socket),
             modules=modules,
             hosts=self.hosts,
+            listens=listens(spec),
+            scope=bool(self.state.unit),
             powerless=self.ids.powerless,
             new_keyring=not options.no_new_keyring,
         )
@@ -185,21 +192,52 @@ class _Creation:
             os.mkdir(foreign, 0o711)
         return gather_facts(directory + "/stage", foreign, setgroups_denied=self.ids.deny_setgroups)
 
-    def _make_group(self) -> None:
-        """The group's name is on disk before the group is there."""
-        spec, resources = self.spec, self.spec.linux.resources or Resources()
-        rootless = os.geteuid() != 0 or not is_whole()
-        self.group = choice = cgroups.choose_group(spec, self.container.id, self.options.manager, rootless)
-        if not choice.path:
-            return
-        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside, unit=choice.unit)
-        self.container.write(self.state)
-        cgroups.make_group(choice, resources)
-        if not rootless and not any(one.type == "user" for one in spec.linux.namespaces):
-            from jubako.oci.devices import read_rules, restrict_devices
+    def make_group(self) -> None:
+        """The group's name is on disk before the group is there. systemd makes its own when the process is there."""
+        self.group = choice = cgroups.choose_group(
+            self.spec, self.container.id, self.options.manager, cgroups.is_rootless()
+        )
+        if choice.unit:
+            self.state = replace(self.state, unit=choice.unit)
+            self.container.write(self.state)
+        elif choice.path:
+            cgroups.refuse_used(choice.path)  # a group whose name is on disk is emptied by whoever cleans up
+            self._note_group(choice)
+            try:
+                cgroups.make_group(choice, self.resources, self._root_outside())
+            except JubakoError:  # it has undone what it did, and what is left there now is not ours to end
+                self.state = replace(self.state, cgroup="", inside="")
+                raise
+            self._restrict_devices(choice.path)
 
-            restrict_devices(choice.path, read_rules(resources.devices))
-            self.state = replace(self.state, device_filter=True)
+    def _start_scope(self, pid: int) -> None:
+        from jubako.oci.systemd import start_scope
+
+        assert self.group is not None
+        choice = start_scope(self.group, self.resources, pid, self.container.id, self._root_outside())
+        self._note_group(choice)
+        self._restrict_devices(choice.path)
+
+    def _note_group(self, choice: GroupChoice) -> None:
+        self.state = replace(self.state, cgroup=choice.path, inside=choice.inside)
+        self.container.write(self.state)
+
+    def _restrict_devices(self, group: str) -> None:
+        """Device rules are for who could make device nodes: nobody in a user namespace of its own."""
+        if cgroups.is_rootless() or any(one.type == "user" for one in self.spec.linux.namespaces):
+            return
+        from jubako.oci.devices import read_rules, restrict_devices
+
+        restrict_devices(group, read_rules(self.resources.devices))
+        self.state = replace(self.state, device_filter=True)
+
+    def _root_outside(self) -> tuple[int, int] | None:
+        """Who the container's root is outside, if it has one."""
+        linux = self.spec.linux
+        found = [
+            one.host_id for maps in (linux.uid_mappings, linux.gid_mappings) for one in maps if one.container_id == 0
+        ]
+        return (found[0], found[1]) if len(found) == 2 else None
 
     def _open_namespaces(self, slots: Slots) -> None:
         for namespace in self.spec.linux.namespaces:
@@ -229,9 +267,12 @@ class _Creation:
         if moment == "cloned":
             slots["init_pid"] = pid  # also where another process has cloned it
             self.state = replace(self.state, pid=pid, pid_start=start_time(pid))
+            self.container.write(self.state)
+            if self.state.unit:
+                self._start_scope(pid)
         else:
             self.state = replace(self.state, made=True)
-        self.container.write(self.state)
+            self.container.write(self.state)
 
 
 def _first_state(identifier: str, bundle: Bundle, spec: Spec) -> State:
@@ -259,10 +300,10 @@ def _as_json(hook: Hook) -> dict[str, object]:
 def _is_staged(plan: Plan) -> bool:
     from jubako.plan.steps.processes import CloneSupervisor
 
-    return isinstance(plan.steps[0], CloneSupervisor)
+    return any(isinstance(step, CloneSupervisor) for step in plan.steps[:2])
 
 
-def _refuse_terminal(spec: Spec, options: CreateOptions) -> None:
+def refuse_terminal(spec: Spec, options: CreateOptions) -> None:
     if spec.process.terminal and options.detached and not options.console_socket:
         raise UsageError(
             "create container", options.id, reason="process.terminal is true, and nobody would hold the terminal",
@@ -272,17 +313,6 @@ def _refuse_terminal(spec: Spec, options: CreateOptions) -> None:
         raise UsageError(
             "use --console-socket", options.console_socket, reason="process.terminal is not true: there is no terminal"
         )
-
-
-def connect_console(path: str) -> scm.Socket:
-    """A connection to the socket at which the caller waits for the terminal."""
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        socket.connect(path)
-    except OSError as failure:
-        socket.close()
-        raise JubakoError.from_os_error("connect to --console-socket", path, failure) from failure
-    return socket
 
 
 def open_namespace_file(kind: str, path: str) -> int:
@@ -301,51 +331,3 @@ def open_namespace_file(kind: str, path: str) -> int:
         os.close(fd)
         raise UsageError(f"open the {kind} namespace", path, reason=f"this is no {kind} namespace")
     return fd
-
-
-def compile_filter(spec: Spec) -> tuple[bytes, int]:
-    """The document's system call filter, compiled or from the cache; empty where it has none."""
-    if spec.linux.seccomp is None:
-        return b"", 0
-    from jubako.plan.seccomp import custom_filter
-
-    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp")
-    return found.program, found.flags
-
-
-def find_modules(spec: Spec) -> Modules:
-    """The facts about security modules and resctrl, looked for only where the document has need of them."""
-    linux, process = spec.linux, spec.process
-    if not (process.apparmor_profile or process.selinux_label or linux.mount_label or linux.intel_rdt):
-        return Modules()
-    return gather_modules()
-
-
-def label_option(spec: Spec) -> str:
-    """By which mount option labels are given: crun's annotation, which podman sets."""
-    return dict(spec.annotations).get("run.oci.mount_context_type", "context")
-
-
-def keeps_groups(spec: Spec) -> bool:
-    """crun's annotation, which podman sets for `--group-add keep-groups`."""
-    return dict(spec.annotations).get("run.oci.keep_original_groups") == "1"
-
-
-def listen_fds() -> int:
-    """How many sockets of systemd's socket activation come with the caller (sd_listen_fds(3))."""
-    text = os.environ.get("LISTEN_FDS", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """The pid as text, whole: who waits for the file reads all of it."""
-    temporary = f"{os.path.dirname(os.path.abspath(path))}/.{os.path.basename(path)}.{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError as failure:
-        raise JubakoError.from_os_error("write --pid-file", path, failure) from failure

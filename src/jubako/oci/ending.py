@@ -27,7 +27,7 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
     if status not in (CREATED, RUNNING, PAUSED) and not (everything and state.cgroup):
         raise _not_running("kill container", container.id)
     if everything:
-        _kill_everything(container, state, number)
+        _kill_everything(state, number)
         return
     pidfd = open_process(state.pid, state.pid_start)
     if pidfd is None:
@@ -44,7 +44,7 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
         _thaw(state)  # in a frozen group of cgroup v2 a killed process ends at once; one that is stopped otherwise, too
 
 
-def _kill_everything(container: Container, state: State, number: int) -> None:
+def _kill_everything(state: State, number: int) -> None:
     if state.cgroup:
         from jubako.oci.groups import signal_group
 
@@ -64,11 +64,18 @@ def delete(container: Container, warn: Callable[[str], None], *, force: bool = F
     """Remove what `create` made. With `force` a container that is not stopped is killed first, and one that does not
     exist is no error. Raises `UsageError` where the container is not stopped."""
     try:
-        container.lock()
-    except NotFoundError:
         if force:
-            return
-        raise
+            from jubako.oci.seizing import seize
+
+            seize(container)
+        else:
+            container.lock()
+    except NotFoundError:
+        if not force:
+            raise
+        if os.path.lexists(container.directory):
+            container.remove()
+        return
     try:
         _delete(container, warn, force)
     finally:
@@ -78,13 +85,13 @@ def delete(container: Container, warn: Callable[[str], None], *, force: bool = F
 def _delete(container: Container, warn: Callable[[str], None], force: bool) -> None:
     try:
         state = container.read()
-    except (NotFoundError, JubakoError) as failure:
+        status = container.status(state)
+    except JubakoError as failure:
         if not force:
             raise
         warn(str(failure))
-        container.remove()
-        return
-    status = container.status(state)
+        state = container.salvage() or State(container.id, "", "", "")
+        status = ""
     if status != STOPPED:
         if not force:
             raise UsageError(
@@ -92,10 +99,13 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
                 hint="kill it first, or pass --force",
             )  # fmt: skip
         end_process(state)
-    if state.cgroup:
-        from jubako.oci.groups import remove_group
+    if state.cgroup or state.unit:
+        from jubako.oci.groups import is_group, remove_group
 
-        remove_group(state.cgroup)
+        if not state.cgroup or is_group(state.cgroup):
+            remove_group(state.cgroup, state.unit)
+        elif os.path.lexists(state.cgroup):
+            warn(f"{container.directory}/state.json names a control group that is none: {state.cgroup}")
     container.remove()
     run_hooks(container, state, "poststop", "stopped", warn)
 
@@ -109,6 +119,8 @@ def end_process(state: State) -> None:
         return
     try:
         send_signal(pidfd, SIGKILL)
+        if state.cgroup and not state.made:  # who was making it may still hold it, and not let it end (ptrace(2))
+            _kill_everything(state, SIGKILL)
         _thaw(state)
         deadline = time.monotonic() + _PATIENCE
         while not _ended(pidfd):

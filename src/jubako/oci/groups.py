@@ -42,6 +42,11 @@ def is_frozen(group: str) -> bool:
         return False
 
 
+def is_group(group: str) -> bool:
+    """Whether the directory is a control group, and not the root of the hierarchy, in which the whole machine is."""
+    return os.path.isabs(group) and os.path.isfile(f"{group}/cgroup.events")
+
+
 def signal_group(group: str, number: int) -> None:
     """Send a signal to every process of the group and below; SIGKILL also to those that stand still."""
     try:
@@ -63,36 +68,31 @@ def processes(group: str, recursive: bool = True) -> tuple[int, ...]:
         return ()
 
 
-def place_process(group: str, pid: int, init: int) -> str:
-    """Move a process that joins the container (`exec`) into `group`; answers where it was put.
-
-    Where the container has made groups of its own and enabled controllers in them, `group` takes no process any more:
-    then it goes where the container's first process is.
-    """
+def group_to_join(group: str, init: int) -> str:
+    """Into which group a process is born that joins the container (`exec`): `group`, or where the container's first
+    process is, if the container has handed controllers to groups of its own; then `group` takes no process any more."""
     try:
-        cgroup.add_process(group, pid)
-        return group
-    except OSError as failure:
-        if failure.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
-            raise JubakoError.from_os_error("place the process in the cgroup", group, failure) from failure
+        if not cgroup.read(group, "cgroup.subtree_control").strip():
+            return group
         there = cgroup.directory_of(init)
-        if not f"{there}/".startswith(f"{group}/"):
-            raise JubakoError.from_os_error("place the process in the cgroup", group, failure) from failure
-        try:
-            cgroup.add_process(there, pid)
-        except OSError as again:
-            raise JubakoError.from_os_error("place the process in the cgroup", there, again) from again
-        return there
+    except OSError:  # one of the two is gone: whoever uses the group will say so
+        return group
+    return there if f"{there}/".startswith(f"{group}/") else group
 
 
 def remove_group(group: str, unit: str = "", seconds: float = _PATIENCE) -> None:
     """End what is still in the group and remove it with all that the container made below; one that is gone is fine.
 
     The kernel takes the last processes away a moment after they have ended; until then the directories are busy. A
-    `unit` of systemd goes with its group.
+    `unit` of systemd is stopped.
     """
     if group and os.path.isdir(group):
         _empty_group(group, seconds)
+    if unit:
+        from jubako.oci.cgroups import is_rootless
+        from jubako.oci.systemd import stop_unit
+
+        stop_unit(unit, is_rootless())
 
 
 def _empty_group(group: str, seconds: float) -> None:
@@ -110,6 +110,8 @@ def _empty_group(group: str, seconds: float) -> None:
         except FileNotFoundError:
             if not os.path.isdir(group):
                 break
+            if time.monotonic() > end:
+                raise JubakoError("remove cgroup", group, reason="it is no control group") from None
         except OSError as failure:
             if failure.errno != errno.EBUSY or time.monotonic() > end:
                 left = ", ".join(map(str, processes(group))) or "none that is seen from here"

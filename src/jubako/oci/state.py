@@ -3,7 +3,8 @@
 
     ROOT/ID/state.json   what is said of it, written whole by rename(2)
             config.json  the document, as it was when the container was made
-            lock         held by whoever changes the container's life
+            lock         held by whoever changes the container's life; in it what `delete --force` needs when
+                         state.json is damaged
             waiting      held (flock(2)) by the first process until it has become the program
             start        the socket that the first process waits at
 
@@ -13,6 +14,7 @@ Nothing but the kernel is asked what a container is doing: whether its process l
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -80,27 +82,43 @@ class Container:
         """Its state. Raises `NotFoundError` where there is no such container, `JubakoError` where it is damaged."""
         path = self.directory + "/state.json"
         try:
-            with open(path, "rb", buffering=0) as file:
+            fd = self._open("state.json", os.O_RDONLY | os.O_NONBLOCK)
+            with open(fd, "rb", buffering=0) as file:
                 text = file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.isdir(self.directory):
-                raise _damaged(path, "it is missing") from None
-            raise NotFoundError("find container", self.id, reason="container does not exist") from None
         except OSError as failure:
-            raise JubakoError.from_os_error("read", path, failure) from failure
+            if failure.errno in (errno.EISDIR, errno.ELOOP):
+                raise _damaged(path, "it is no file") from None
+            if failure.errno != errno.ENOENT:
+                raise JubakoError.from_os_error("read", path, failure) from failure
+            raise _damaged(path, "it is missing") from None
         try:
             fields = jsontext.loads(text)
+            if not isinstance(fields, dict) or not isinstance(fields.get("annotations"), dict):
+                raise ValueError("it is no state of a container")
             annotations = tuple((str(name), str(value)) for name, value in fields.pop("annotations").items())
             state = State(**fields, annotations=annotations)
             _check_types(state)
             return state
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
+        except (ValueError, TypeError, RecursionError) as failure:
             raise _damaged(path, str(failure)) from None
 
     def write(self, state: State) -> None:
         """Replace its state as a whole."""
         fields = {**state.__dict__, "annotations": dict(state.annotations)}
-        self.write_file("state.json", jsontext.dumps(fields).encode())
+        self.write_file("state.json", jsontext.dumps(fields).encode("utf-8", "surrogateescape"))
+        if self._lock >= 0:
+            brief = f"{state.pid} {state.pid_start} {state.boot} {state.cgroup}\n"
+            os.pwrite(self._lock, brief.encode("utf-8", "surrogateescape"), 0)
+
+    def salvage(self) -> State | None:
+        """As much of a damaged state as ending the container needs; None where that is lost too."""
+        try:
+            with open(self._open("lock", os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+                line = file.read(8192).decode("utf-8", "surrogateescape").partition("\n")[0]
+            pid, pid_start, boot, cgroup = line.split(" ", 3)
+            return State(self.id, "", "", "", pid=int(pid), pid_start=int(pid_start), boot=boot, cgroup=cgroup)
+        except (OSError, ValueError):
+            return None
 
     def write_file(self, name: str, data: bytes) -> None:
         """Write one file of the directory, whole or not at all."""
@@ -136,17 +154,26 @@ class Container:
 
     def lock(self) -> None:
         """Wait for, and hold, the right to change this container's life. Raises `NotFoundError` if it has gone."""
-        path = self.directory + "/lock"
+        fd = self.open_lock()
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if not _is_still(fd, path):  # it was removed while we waited, and maybe made anew
-                os.close(fd)
-                raise FileNotFoundError
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFoundError("find container", self.id, reason="container does not exist") from None
+            self.keep_lock(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def open_lock(self) -> int:
+        """A descriptor of the file that is locked, made if it is missing."""
+        try:
+            return self._open("lock", os.O_RDWR | os.O_CREAT)
         except OSError as failure:
-            raise JubakoError.from_os_error("lock", path, failure) from failure
+            raise JubakoError.from_os_error("lock", self.directory + "/lock", failure) from failure
+
+    def keep_lock(self, fd: int) -> None:
+        """The lock on `fd` is the container's now. Raises `NotFoundError` if the file was removed while we waited, and
+        maybe made anew."""
+        if not _is_still(fd, self.directory + "/lock"):
+            raise _not_found(self.id)
         self._lock = fd
 
     def unlock(self) -> None:
@@ -156,16 +183,15 @@ class Container:
             self._lock = -1
 
     def remove(self) -> None:
-        """Remove the directory with all that is in it; the lock is let go last."""
+        """Remove the directory with all that is in it, and nothing behind a link; the lock is let go last."""
         try:
+            if os.path.islink(self.directory) or not os.path.isdir(self.directory):
+                os.unlink(self.directory)
+                return
             names = os.listdir(self.directory)
             names.sort(key=lambda name: (name == "lock", name == "state.json"))
             for name in names:
-                path = f"{self.directory}/{name}"
-                if os.path.isdir(path) and not os.path.islink(path):
-                    os.rmdir(path)
-                else:
-                    os.unlink(path)
+                remove_entry(f"{self.directory}/{name}")
             os.rmdir(self.directory)
         except FileNotFoundError:
             pass
@@ -173,6 +199,20 @@ class Container:
             raise JubakoError.from_os_error("remove", self.directory, failure) from failure
         finally:
             self.unlock()
+
+    def _open(self, name: str, flags: int) -> int:
+        """A file of the directory. Raises `NotFoundError` where there is no directory: a link to one is none, since
+        what is read, written and removed here is ours alone."""
+        try:
+            directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise _not_found(self.id) from None
+            raise JubakoError.from_os_error("open", self.directory, failure) from failure
+        try:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        finally:
+            os.close(directory)
 
     # --- what it is doing
 
@@ -263,6 +303,26 @@ def report(container: Container, state: State, status: str) -> dict[str, Any]:
         **({"annotations": dict(state.annotations)} if state.annotations else {}),
         "owner": state.owner,
     }
+
+
+def remove_entry(path: str) -> None:
+    """Remove what is at `path`, with all below it if it is a directory; links are removed, not followed."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        os.unlink(path)
+        return
+    try:
+        os.rmdir(path)
+    except OSError as failure:
+        if failure.errno != errno.ENOTEMPTY:
+            raise
+        for place, directories, files in os.walk(path, topdown=False):
+            for name in (*files, *directories):
+                remove_entry(f"{place}/{name}")
+        os.rmdir(path)
+
+
+def _not_found(identifier: str) -> NotFoundError:
+    return NotFoundError("find container", identifier, reason="container does not exist")
 
 
 def _is_still(fd: int, path: str) -> bool:

@@ -87,7 +87,8 @@ def update(
     """Put `resources` in force for the container. Raises `UsageError` where it has stopped or they are malformed,
     `JubakoError` for what the host cannot keep.
 
-    `filter_devices` says that the container has a device filter (`oci.devices`): rules in `resources` replace it.
+    `unit` is its scope where systemd made the group. `filter_devices` says that it has a device filter (`oci.devices`):
+    rules in `resources` replace that.
     """
     if status not in ("created", "running", "paused"):
         raise UsageError("update container", identifier, reason=f"it is not running: {status}")
@@ -103,6 +104,11 @@ def update(
         from jubako.oci.devices import read_rules, restrict_devices
 
         restrict_devices(group, read_rules(resources.devices, ""))
+    if unit:
+        from jubako.oci.cgroups import is_rootless
+        from jubako.oci.systemd import update_unit
+
+        update_unit(unit, is_rootless(), writes)
     apply_writes(group, writes)
 
 

@@ -61,9 +61,15 @@ def plan_program(
 
 
 def plan_execution(
-    program: Process, host: Host, extras: Extras, *, tied: bool = False, change_groups: bool = True
+    program: Process,
+    host: Host,
+    extras: Extras,
+    *,
+    tied: bool = False,
+    change_groups: bool = True,
+    last: tuple[Step, ...] = (),
 ) -> Iterator[Step]:
-    """The last steps of all: rights are given up, and the program takes the process's place."""
+    """The last steps of all: rights are given up, and after the steps `last` the program takes the process's place."""
     if tied:
         from jubako.plan.steps.joining import DieWithParent
     sets, user = program.capabilities, program.user
@@ -81,6 +87,7 @@ def plan_execution(
         yield identity.SetNoNewPrivileges()
     if tied:
         yield DieWithParent()
+    yield from last
     yield program_steps.FilterAndExec(
         program.args,
         program.env,

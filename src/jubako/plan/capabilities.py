@@ -80,6 +80,21 @@ def known_sets(sets: Capabilities, last_cap: int) -> tuple[Capabilities, tuple[s
     return Capabilities(*kept), tuple(unknown)
 
 
+def unknown_capabilities(sets: Capabilities | None) -> tuple[str, ...]:
+    """The names in a document's `sets` that no kernel has: the specification wants a warning, not an error."""
+    if sets is None:
+        return ()
+    return tuple(dict.fromkeys(name for value in sets.__dict__.values() for name in value if name not in NUMBERS))
+
+
+def possible_sets(sets: Capabilities) -> Capabilities:
+    """The sets of a document as a kernel can have them: a name that no kernel knows means nothing, and an ambient
+    capability must be permitted and inheritable. runc and crun leave out what is not, and documents rely on it."""
+    known = {name: tuple(one for one in value if one in NUMBERS) for name, value in sets.__dict__.items()}
+    ambient = tuple(one for one in known["ambient"] if one in known["permitted"] and one in known["inheritable"])
+    return Capabilities(**{**known, "ambient": ambient})
+
+
 def capability_name(text: str, option: str = "capability") -> str:
     """`text` as the kernel spells it: "net_raw" → "CAP_NET_RAW". Raises `UsageError`, with the nearest name as hint."""
     name = text.strip().upper()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jubako.plan.becoming import plan_program
 from jubako.plan.extras import Extras
-from jubako.plan.host import STANDARD_DEVICES, Host, RootSource
+from jubako.plan.host import LINKS, STANDARD_DEVICES, Host, RootSource
 from jubako.plan.mounts import is_bind, parse_options, plan_mount
 from jubako.plan.namespaces import (
     NamespaceSet,
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Extras", "plan_container"]
 
-LINKS = (
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
-)
-
 
 def plan_container(spec: Spec, host: Host, extras: Extras) -> Plan:
     """The plan that makes the container of `spec` and becomes its program.
@@ -45,7 +37,6 @@ def plan_container(spec: Spec, host: Host, extras: Extras) -> Plan:
 
 
 def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
-    in_cgroup = bool(extras.cgroup)
     yield from plan_processes(spaces, host, supervised=extras.supervised)
     if extras.fuse or "pid" in spaces.joined:
         yield UnshareMounts()
@@ -61,11 +52,7 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
             )  # fmt: skip
         else:
             yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
-    yield from plan_init(spec, spaces, host, place_in_cgroup=in_cgroup)
-    if in_cgroup:
-        from jubako.plan.steps.cgroups import JoinCgroup
-
-        yield JoinCgroup(extras.cgroup)
+    yield from plan_init(spec, spaces, host, group=extras.cgroup)
     if host.privileged and spaces.nested:
         yield from _plan_id_mapped(spec, extras.root)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.plan.host import STANDARD_DEVICES, Host
+from jubako.plan.host import LINKS, STANDARD_DEVICES, Host
 from jubako.plan.mount_options import read_options
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.oci_mounts import target_of
@@ -13,14 +13,6 @@ from jubako.spec.types import Device, Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-LINKS = (
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
-)
 
 
 def plan_devices(spec: Spec, spaces: NamespaceSet, host: Host) -> Iterator[Step]:

@@ -70,3 +70,12 @@ STANDARD_DEVICES = (
     ("/dev/tty", 5, 0),
 )
 """OCI runtime-spec 1.2, config-linux, "Default Devices"; console and ptmx belong to the container's own devpts."""
+
+LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+"""The links that every /dev has."""

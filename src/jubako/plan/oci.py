@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from jubako.linux.clone import CLONE_NEWTIME, CLONE_PARENT, FLAGS
 from jubako.plan import attributes
-from jubako.plan.becoming import plan_execution
 from jubako.plan.devices import plan_devices
-from jubako.plan.extras import Extras
 from jubako.plan.host import Host
+from jubako.plan.making import HELPERS, Making, listener_slots, plan_last, plan_user
 from jubako.plan.namespaces import NamespaceSet, namespaces_of, plan_identity
 from jubako.plan.oci_mounts import (
     Bundle,
@@ -25,44 +24,16 @@ from jubako.plan.oci_mounts import (
     plan_shared_sources,
 )
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import identity, joining, lifecycle, mounts, process, rootfs, terminal
+from jubako.plan.steps import joining, lifecycle, mounts, process, rootfs, terminal
 from jubako.plan.steps import namespaces as ns
 from jubako.plan.steps import program as program_steps
-from jubako.plan.steps.hooks import HookState, RunHooksInside, RunHooksOutside
+from jubako.plan.steps.hooks import RunHooksInside, RunHooksOutside
 from jubako.plan.steps.processes import CloneInit, CloneSupervisor
-from jubako.record import record
-from jubako.spec.types import IdMapping, Linux, Process, Spec
+from jubako.spec.types import IdMapping, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DIRECT, HELPERS = "direct", "helpers"
-"""Who writes the id maps: the runtime itself, or newuidmap and newgidmap."""
-
-
-@record
-class Making:
-    """How a bundle is to be made, besides what its document says.
-
-    `writer` says who writes the id maps. `console` sends the terminal to the caller's socket; without it the master
-    stays in the runtime's slot "master". `keep_groups` leaves the caller's supplementary groups as they are.
-    """
-
-    extras: Extras
-    state: HookState
-    bundle: Bundle
-    writer: str = DIRECT
-    deny_setgroups: bool = False
-    keep_groups: bool = False
-    console: bool = False
-    modules: attributes.Modules = attributes.Modules()
-    hosts: tuple[str, ...] = ()
-    """The types of joined namespaces that are the host's own."""
-    powerless: bool = False
-    """The runtime has no capabilities in its own user namespace."""
-    new_keyring: bool = True
-
 
 def plan_bundle(spec: Spec, host: Host, making: Making) -> Plan:
     """The plan that makes the container of `spec`, waits for its start, and becomes its program.
@@ -85,8 +56,17 @@ def is_staged(spec: Spec, spaces: NamespaceSet) -> bool:
 
 def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
     staged = is_staged(spec, spaces)
+    seccomp = spec.linux.seccomp
+    if making.listens and seccomp is not None:
+        from jubako.plan.steps.notify import ConnectListener, DescribeToListener
+
+        yield ConnectListener(seccomp.listener_path)
     if staged:
         yield CloneSupervisor(0)
+        if making.extras.cgroup:
+            from jubako.plan.steps.cgroups import OpenGroup
+
+            yield OpenGroup(making.extras.cgroup)
     # Who runs in there already must not look into a process of ours, nor into the one that it clones (CVE-2016-9962).
     hidden = bool(spaces.joined) and not spaces.nested
     late = "time" in spaces.new and bool(spec.linux.time_offsets)  # a hidden process may not write its own offsets
@@ -103,23 +83,24 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> It
     flags = CLONE_PARENT if staged else 0
     for kind in spaces.new:
         flags |= FLAGS[kind]
-    if making.extras.cgroup:
+    if making.in_group:
         flags &= ~FLAGS["cgroup"]
     if spec.linux.time_offsets and "time" in spaces.new:
         flags &= ~CLONE_NEWTIME
         yield ns.NewTimeNamespace(tuple((o.clock, o.secs, o.nanosecs) for o in spec.linux.time_offsets))
     if hidden and late:
         yield joining.HideJoiner()
-    yield CloneInit(flags)
+    yield CloneInit(flags, making.extras.cgroup)
     if spaces.nested:
         yield from _id_maps(spec.linux.uid_mappings, spec.linux.gid_mappings, making)
     if score is not None and not hidden:
         yield lifecycle.SetOomScoreOf(score)
-    if making.extras.cgroup:
-        from jubako.plan.steps.cgroups import JoinCgroup
-
-        yield JoinCgroup(making.extras.cgroup)
-    yield from plan_mount_sources(spec, spaces, host, making.bundle)
+    yield from plan_mount_sources(spec, spaces, host, _bundle_of(making))
+    if making.listens and seccomp is not None:
+        state = making.state
+        yield DescribeToListener(
+            state.oci_version, state.id, state.bundle, seccomp.listener_metadata, state.annotations
+        )  # fmt: skip
     yield lifecycle.Record("cloned")
     yield from attributes.plan_scheduling(spec.process)
     yield from attributes.plan_resctrl(spec.linux, making.modules, making.state.id)
@@ -157,7 +138,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     if spaces.nested or "user" in spaces.joined:
         yield rootfs.OpenPaths(_callers_paths(spec, host, making))
     yield from plan_identity(
-        spec, spaces, host, place_in_cgroup=bool(extras.cgroup), take_root=_has_root(spec),
+        spec, spaces, host, place_in_cgroup=making.in_group, take_root=_has_root(spec),
         keep_groups=making.deny_setgroups or making.keep_groups,
     )  # fmt: skip
     if "user" in spaces.joined:
@@ -168,7 +149,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     yield from _file_system(spec, spaces, host, making)
     if making.new_keyring:
         yield process.NewSessionKeyring()
-    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=("listener", "waiting"))
+    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=_kept_slots(making))
     yield program_steps.EnterDirectory(spec.process.cwd or "/", create=True)
     if spec.root.readonly:
         yield rootfs.MakeRootReadOnly()
@@ -180,16 +161,16 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
 
 def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
     source, hooks, terminal_wanted = making.extras.root, spec.hooks, spec.process.terminal
-    yield from plan_shared_sources(spec, spaces, host, making.bundle)
+    yield from plan_shared_sources(spec, spaces, host, _bundle_of(making))
     yield rootfs.DetachMounts()
     yield rootfs.PrepareMasks(host.stage)
     yield rootfs.BindRootInPlace(source.path)
-    yield from plan_mounts(spec, spaces, host, making.bundle)
+    yield from plan_mounts(spec, spaces, host, _bundle_of(making))
     yield from plan_devices(spec, spaces, host)
     yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
-        yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0, raw_output=True)
+        yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
     outside = (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime))
     for point, each in outside:
@@ -201,6 +182,8 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
         yield mounts.MakeReadOnly(path)
     for path in spec.linux.masked_paths:
         yield mounts.MaskPath(path)
+    if making.powerless:
+        yield lifecycle.HoldNamespaces()
     yield rootfs.PivotRoot() if source.pivot else rootfs.MoveRoot()
     if spec.linux.rootfs_propagation:
         yield rootfs.SetRootPropagation(spec.linux.rootfs_propagation)
@@ -221,24 +204,19 @@ def _start(spec: Spec, host: Host, making: Making) -> Iterator[Step]:
     yield from plan_last(program, spec.linux, host, making)
 
 
-def plan_last(program: Process, linux: Linux, host: Host, making: Making) -> Iterator[Step]:
-    """What the program has from its own process, last of all: personality, labels, ids, capabilities, its filter."""
-    yield from attributes.plan_personality(linux)
-    yield from attributes.plan_labels(program, making.modules)
-    changed = making.deny_setgroups or making.keep_groups
-    yield from plan_execution(program, host, making.extras, change_groups=not changed)
+def _kept_slots(making: Making) -> tuple[str, ...]:
+    """What the waiting process holds besides its streams; all of it closes on exec."""
+    return ("listener", "waiting", *listener_slots(making), *(("namespaces",) if making.powerless else ()))
 
 
-def plan_user(program: Process, extras: Extras) -> Iterator[Step]:
-    """Who the program runs as: the numbers of the document, and a home from the container's passwd file."""
-    user = program.user
-    groups = (*extras.groups, *(str(gid) for gid in user.additional_gids))
-    yield identity.ResolveUser(f"{user.uid}:{user.gid}", groups)
+def _bundle_of(making: Making) -> Bundle:
+    """What the planners of mounts want to know of it."""
+    return Bundle(making.state.bundle, making.label, making.label_option, making.in_group)
 
 
 def _callers_paths(spec: Spec, host: Host, making: Making) -> tuple[str, ...]:
     """What the container's root may not be able to walk to, opened as long as this process is the caller's."""
-    paths = [host.stage.rpartition("/")[0], making.extras.root.path, *bind_sources(spec, making.bundle)]
+    paths = [host.stage.rpartition("/")[0], making.extras.root.path, *bind_sources(spec, _bundle_of(making))]
     return tuple(dict.fromkeys(paths))
 
 

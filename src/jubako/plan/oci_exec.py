@@ -9,7 +9,7 @@ from __future__ import annotations
 from jubako.linux.clone import CLONE_PARENT
 from jubako.plan import attributes
 from jubako.plan.host import Host
-from jubako.plan.oci import Making, plan_last, plan_user
+from jubako.plan.making import Making, listener_slots, plan_last, plan_user
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import joining, lifecycle, namespaces, process, terminal
 from jubako.plan.steps import program as program_steps
@@ -33,27 +33,34 @@ def _steps(
     program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making
 ) -> Iterator[Step]:
     extras = making.extras
-    yield joining.CloneJoiner(0)
+    if making.listens and linux.seccomp is not None:
+        from jubako.plan.steps.notify import ConnectListener, DescribeToListener
+
+        yield ConnectListener(linux.seccomp.listener_path)
+    yield joining.CloneJoiner(0, extras.cgroup)
     yield from attributes.plan_initial_affinity(program)
-    if extras.cgroup:
-        yield joining.EnterCgroup(extras.cgroup)
     yield joining.HideJoiner()
     for kind in kinds:
         yield namespaces.JoinNamespace(kind, f"ns:{kind}")
     yield joining.CloneJoined(CLONE_PARENT)
-    yield joining.TellProgram()
+    if making.listens and linux.seccomp is not None:
+        state = making.state
+        yield DescribeToListener(
+            state.oci_version, state.id, state.bundle, linux.seccomp.listener_metadata, state.annotations,
+            status="running", container_pid=making.container_pid, joined=True,
+        )  # fmt: skip
     if "user" in kinds:
         yield namespaces.TakeRootIds(keep_groups=making.deny_setgroups or making.keep_groups)
     yield process.BeginSession()
     yield process.HideProcess()
     if program.terminal:
         size = program.console_size
-        yield terminal.OpenJoinedTerminal(size.height if size else 0, size.width if size else 0, raw_output=True)
+        yield terminal.OpenJoinedTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
         yield terminal.UseTerminal()
     if making.new_keyring:
         yield process.NewSessionKeyring()
-    yield program_steps.CloseDescriptors(3 + extras.preserve_fds)
+    yield program_steps.CloseDescriptors(3 + extras.preserve_fds, also=listener_slots(making))
     yield from plan_user(program, extras)
     yield program_steps.EnterDirectory(program.cwd or "/", create=False)
     yield terminal.OwnStreams()

@@ -99,6 +99,8 @@ def plan_mounts(spec: Spec, spaces: NamespaceSet, host: Host, bundle: Bundle) ->
             if options.data:
                 raise UsageError("bind", _source(mount, bundle), reason=f"unknown mount option {options.data[0]!r}")
             changes = changes_of(options, bind=True)
+            if _shows_control_groups(mount, options) and not _is_real_root(spaces, host):
+                changes = (*changes, (mnt.MOUNT_ATTR_RDONLY, 0, 0, True))
             if position in shared or _is_id_mapped(mount, options):
                 yield steps.AttachTree(slot_of(position), mount.source, target, changes, options.optional)
             else:
@@ -221,6 +223,13 @@ def _id_mapped(mount: Mount, options: Options, spaces: NamespaceSet, host: Host,
         maps = (_map_text(mount.uid_mappings), _map_text(mount.gid_mappings))
         return sources.CloneMapped(source, slot, *maps, recursive, deep)
     return sources.CloneMapped(source, slot, "", "", recursive, deep, joined="user" in spaces.joined)
+
+
+def _shows_control_groups(mount: Mount, options: Options) -> bool:
+    """Whether a bind brings the host's control groups along unasked, which may be the caller's to change: they are
+    mounts of their own below /sys, so its "ro" does not reach them (CVE-2023-25809)."""
+    above = os.path.normpath(mount.source) in ("/sys", "/sys/fs")
+    return above and _is_recursive(mount, options) and not options.recursive_cleared & mnt.MOUNT_ATTR_RDONLY
 
 
 def _map_text(mappings: tuple[IdMapping, ...]) -> str:

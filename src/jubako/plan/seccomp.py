@@ -51,6 +51,7 @@ _ACTIONS = {
 _PERMISSIVE = 0x7FFC0000  # from here on the call is made
 _ERRNO = _ACTIONS["SCMP_ACT_ERRNO"]
 _EPERM, _ENOSYS = 1, 38
+_LIBRARY_PLACES = (f"/usr/lib/{os.uname().machine}-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
 _FORMAT = 1  # of what is cached; raised when the same profile compiles to something else
 
 _DIRECT_NUMBERS = {(0x40000003, "socket"): 359}  # AUDIT_ARCH_I386
@@ -111,11 +112,20 @@ def default_filter(machine: str, capabilities: Collection[str], cache_directory:
     return CompiledFilter(compiled_filter(resolved, cache_directory))
 
 
-def custom_filter(asked: Seccomp, cache_directory: str) -> CompiledFilter:
-    """The filter for a document's `linux.seccomp`, with its flags; `UsageError` for what cannot be kept."""
+def custom_filter(asked: Seccomp, cache_directory: str, *, listening: bool = False) -> CompiledFilter:
+    """The filter for a document's `linux.seccomp`, with its flags; `UsageError` for what cannot be kept.
+
+    `listening` says that the plan connects to its `listenerPath` (`plan.steps.notify`): then calls may be left to that,
+    and the filter is loaded with a listener.
+    """
     from jubako.spec.seccomp_profile import Filter
 
-    return _filter_here(Filter(asked), cache_directory)
+    return _filter_here(Filter(asked), cache_directory, listening=listening)
+
+
+def wants_listener(asked: Seccomp) -> bool:
+    """Whether the document leaves a system call to somebody else's answer."""
+    return "SCMP_ACT_NOTIFY" in (asked.default_action, *(rule.action for rule in asked.syscalls))
 
 
 def filter_flags(asked: Seccomp) -> int:
@@ -128,18 +138,24 @@ def filter_flags(asked: Seccomp) -> int:
     return flags
 
 
-def _filter_here(wanted: Filter, cache_directory: str) -> CompiledFilter:
+def _filter_here(wanted: Filter, cache_directory: str, *, listening: bool = False) -> CompiledFilter:
     """`wanted` for programs of this machine, whatever architectures it lists: its own program has to run."""
     from jubako.spec.seccomp_profile import oci_architecture
 
     asked = wanted.seccomp
-    if asked.listener_path or "SCMP_ACT_NOTIFY" in (asked.default_action, *(rule.action for rule in asked.syscalls)):
+    notifies = wants_listener(asked)
+    if notifies and not (listening and asked.listener_path):
         reason = "there is no listener that could answer"
-        raise UsageError("use seccomp action", "SCMP_ACT_NOTIFY", reason=reason)
+        raise UsageError("use seccomp action", "SCMP_ACT_NOTIFY", reason=reason, hint="name one with listenerPath")
+    flags = filter_flags(asked)
+    if notifies:  # with one thread there is nothing to synchronise, and old kernels refuse both together
+        flags = flags & ~kernel.SECCOMP_FILTER_FLAG_TSYNC | kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    else:  # it says how a listener is waited for
+        flags &= ~kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
     native = oci_architecture(os.uname().machine)
     if native not in asked.architectures:
         wanted = replace(wanted, seccomp=replace(asked, architectures=(native, *asked.architectures)))
-    return CompiledFilter(compiled_filter(wanted, cache_directory), filter_flags(asked))
+    return CompiledFilter(compiled_filter(wanted, cache_directory), flags)
 
 
 def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:
@@ -147,24 +163,48 @@ def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:
 
     The cache is a matter of speed only: what is not ours, damaged, or cannot be read or written is compiled anew.
     """
-    from hashlib import sha256
+    from jubako.digest import sha256
 
-    from jubako.linux import libseccomp
-
-    try:
-        version = libseccomp.version()
-    except OSError as failure:
-        raise JubakoError(
-            "compile seccomp filter with", "libseccomp", reason=str(failure.strerror), hint=LIBRARY_HINT
-        ) from None
-    key = sha256(f"{_FORMAT} {version} {wanted!r}".encode()).hexdigest()
+    key = sha256(f"{_FORMAT} {_library()} {wanted!r}".encode("utf-8", "surrogateescape")).hexdigest()
     path = f"{cache_directory}/{key}.bpf"
     program = _read_cached(path) if cache_directory else None
     if program is None:
-        program = compile_filter(wanted)
+        program = _compile(wanted)
         if cache_directory:
             _write_cached(path, program)
     return program
+
+
+def _library() -> str:
+    """Which libseccomp would compile, without loading it: the file's time and size, or else its version."""
+    for directory in _LIBRARY_PLACES:
+        try:
+            status = os.stat(f"{directory}/libseccomp.so.2")
+        except OSError:
+            continue
+        return f"{status.st_mtime_ns} {status.st_size}"
+    from jubako.linux import libseccomp
+
+    try:
+        return str(libseccomp.version())
+    except OSError as failure:
+        raise _no_library(failure) from None
+
+
+def _compile(wanted: Filter) -> bytes:
+    from jubako.linux import libseccomp
+
+    try:
+        libseccomp.open_library()
+    except OSError as failure:
+        raise _no_library(failure) from None
+    return compile_filter(wanted)
+
+
+def _no_library(failure: OSError) -> JubakoError:
+    return JubakoError(
+        "compile seccomp filter with", "libseccomp", reason=str(failure.strerror), hint=LIBRARY_HINT
+    )  # fmt: skip
 
 
 def compile_filter(wanted: Filter) -> bytes:
@@ -202,7 +242,11 @@ def compile_filter(wanted: Filter) -> bytes:
                         seen.add((name, rule.args))
                         for comparisons in _conditions(rule.args):
                             compiler.add_rule(action, name, comparisons)
-            program = shrink(_assembled_guards(wanted.guards, tokens) + compiler.export())
+            program = _assembled_guards(wanted.guards, tokens) + compiler.export()
+            try:
+                program = shrink(program)
+            except RecursionError:  # thousands of conditions in a row: as it is, it may still fit
+                pass
     except OSError as failure:
         raise UsageError(
             "compile seccomp filter", str(failure.filename or ""), reason=str(failure.strerror or failure)
@@ -329,7 +373,7 @@ def _guard_lines(guard: Guard, label: str) -> list[Instruction | str]:
 
 def _read_cached(path: str) -> bytes | None:
     """The program in a cache file, when the file is ours and says of itself that it is whole."""
-    from hashlib import sha256
+    from jubako.digest import sha256
 
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -347,7 +391,7 @@ def _read_cached(path: str) -> bytes | None:
 
 
 def _write_cached(path: str, program: bytes) -> None:
-    from hashlib import sha256
+    from jubako.digest import sha256
 
     temporary = f"{path}.{os.getpid()}"
     try:

@@ -85,18 +85,26 @@ class Applier:
 
     def _passed(self, position: int) -> tuple[str, ...]:
         """The slots whose descriptors go with the baton at `position`: what the giver produced in its turn, or got with
-        the baton that began it, and another actor will need."""
+        the baton that began it, and another actor will need who was not born with it."""
         steps = self.plan.steps
+        born = {item.child: at for at, item in enumerate(steps) if isinstance(item, Clone)}
+        made: dict[str, int] = {}
         carried: tuple[str, ...] = ()
         begin = 0
         for end in range(1, position + 1):
             giver = steps[begin].actor
             if steps[end].actor == giver:
                 continue
-            produced = dict.fromkeys(carried)
-            for item in steps[begin:end]:
-                produced.update(dict.fromkeys(item.produces))
-            needed = {name for item in steps[end:] if item.actor != giver for name in item.needs}
+            for at in range(begin, end):
+                made.update(dict.fromkeys(steps[at].produces, at))
+            produced = dict.fromkeys((*carried, *(name for item in steps[begin:end] for name in item.produces)))
+            needed = {
+                name
+                for item in steps[end:]
+                if item.actor != giver
+                for name in item.needs
+                if made.get(name, -1) > born.get(item.actor, -1)
+            }
             carried = tuple(name for name in produced if name in needed and not name.endswith("_pid"))
             begin = end
         return carried
@@ -175,7 +183,10 @@ class Applier:
     def _answer_to(self, connection: scm.Socket) -> None:
         """From here on it is the process behind `connection` that hears of a failure, and of its absence."""
         for link in set(self.links.values()):
-            link.close()
+            if link is self.parent:
+                link.close()
+            else:
+                link.detach()  # a sibling's link to its cloner: `CloseDescriptors` has left the channel alone
         self.links = {RUNTIME: connection}
         self.parent = connection
         self.slots["channel"] = connection.fileno()
@@ -216,13 +227,14 @@ class Applier:
                     send_signal(pidfd, SIGKILL)
                 except ProcessLookupError:
                     pass
+                if child in adopted:
+                    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
             if pid and child not in siblings:
                 os.waitpid(pid, 0)
             self.slots.close(f"{child}_pidfd")
+            # An adopted child that this process has not been told of yet ends by itself when its link is closed.
             self.links.pop(child).close()
         self.children = []
-        if adopted:  # one that nobody has told this process of yet ends by itself: its link is closed
-            _reap_all()
 
     def _names(self) -> tuple[str, ...]:
         return tuple(type(item).__name__ for item in self.plan.steps)
@@ -238,14 +250,6 @@ class Applier:
             hint=item.hint(number),
             step=(position + 1, len(self.plan.steps), type(item).__name__),
         )
-
-
-def _reap_all() -> None:
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
 
 
 def _report_fault(parent: scm.Socket) -> None:

@@ -84,6 +84,8 @@ def check(spec: Spec) -> None:
     for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
         if len(value.encode(errors="surrogateescape")) > HOST_NAME_MAX:
             raise Wrong(f"must not be longer than {HOST_NAME_MAX} bytes", name)
+        if value and not any(namespace.type == "uts" for namespace in spec.linux.namespaces):
+            raise Wrong("needs a uts namespace: the host keeps its name", name)
     nested = any(namespace.type == "user" for namespace in spec.linux.namespaces)
     for position, mount in enumerate(spec.mounts):
         try:
@@ -169,6 +171,8 @@ def _check_linux(linux: Linux) -> None:
     for offset in linux.time_offsets:
         if offset.clock not in ("monotonic", "boottime"):
             raise Wrong("only the clocks monotonic and boottime can be moved", f"timeOffsets.{offset.clock}")
+    if linux.time_offsets and not any(one.type == "time" and not one.path for one in linux.namespaces):
+        raise Wrong("needs a new time namespace: other clocks cannot be moved", "timeOffsets")
     if linux.rootfs_propagation and linux.rootfs_propagation not in PROPAGATIONS:
         raise Wrong(f"must be one of {', '.join(PROPAGATIONS)}", "rootfsPropagation")
     _within_path("uidMappings", attributes.check_id_map, linux.uid_mappings)
@@ -197,6 +201,7 @@ def check_seccomp(seccomp: Seccomp) -> None:
         for position, value in enumerate(values):
             if value not in known:
                 raise Wrong(f"{quoted(value)} is not one of {', '.join(known)}", f"{name}[{position}]")
+    _check_errno(seccomp.default_action, seccomp.default_errno_ret, "defaultErrnoRet")
     if seccomp.listener_metadata and not seccomp.listener_path:
         raise Wrong("must not be set without listenerPath", "listenerMetadata")
     for position, rule in enumerate(seccomp.syscalls):
@@ -204,10 +209,16 @@ def check_seccomp(seccomp: Seccomp) -> None:
             raise Wrong("must name a system call", f"syscalls[{position}].names")
         if rule.action not in SECCOMP_ACTIONS:
             raise Wrong(f"{quoted(rule.action)} is not an action of seccomp", f"syscalls[{position}].action")
+        _check_errno(rule.action, rule.errno_ret, f"syscalls[{position}].errnoRet")
         for number, argument in enumerate(rule.args):
             if argument.op not in SECCOMP_OPERATORS:
                 path = f"syscalls[{position}].args[{number}].op"
                 raise Wrong(f"{quoted(argument.op)} is not a comparison of seccomp", path)
+
+
+def _check_errno(action: str, number: int | None, path: str) -> None:
+    if number is not None and action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
+        raise Wrong(f"{action} answers with no error number", path)
 
 
 def _within(name: str, checker: Callable[[T], None], value: T) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,14 +53,16 @@ def world(place: Path) -> Slots:
     return Slots({"root": os.open(place / "root", os.O_PATH)})
 
 
-@pytest.fixture(params=["new", "5.11", "5.1"])
+@pytest.fixture(params=["new", "5.11", "filtered", "5.1"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With all calls, without mount_setattr(2), and without the new mount interface at all."""
+    """With all calls, without mount_setattr(2), with move_mount(2) filtered, without the new mount interface at all."""
 
     def missing(*_arguments: Any, **_named: Any) -> Any:
         raise error(errno.ENOSYS, "missing")
 
-    if request.param != "new":
+    if request.param == "filtered":
+        monkeypatch.setattr(binding, "move_mount", missing)
+    elif request.param != "new":
         monkeypatch.setattr(binding, "mount_setattr", missing)
     if request.param == "5.1":
         monkeypatch.setattr(binding, "open_tree", missing)
@@ -184,6 +188,30 @@ def test_a_new_file_system_has_flags_options_and_what_the_directory_held(tmp_pat
     assert rest == [0o711, 0o1750, [100_000, 0o4640, 7], "/etc/passwd", True]
 
 
+def test_flags_that_only_the_old_call_takes_are_no_obstacle(tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        slots = world(tmp_path)
+        flags = read_options(("iversion", "acl", "nosuid", "sync"))
+        oci_mounts.MountNew("tmpfs", "t", "/a", flags.flags, flags.of_file_system(), ("mode=700",)).apply(slots)
+        return ["nosuid" in options_of(tmp_path / "root/a"), stat.S_IMODE((tmp_path / "root/a").stat().st_mode)]
+
+    assert in_child(look, PRIVATE) == [True, 0o700]
+
+
+def test_a_tmpfs_has_the_mode_of_what_it_covers_unless_told_otherwise(tmp_path: Path, kernel: str) -> None:
+    def look() -> list[int]:
+        slots = world(tmp_path)
+        for name in ("a", "b"):
+            (tmp_path / "root" / name).mkdir()
+            (tmp_path / "root" / name).chmod(0o1750)
+        oci_mounts.MountNew("tmpfs", "t", "/a").apply(slots)
+        oci_mounts.MountNew("tmpfs", "t", "/b", data=("mode=700",)).apply(slots)
+        oci_mounts.MountNew("tmpfs", "t", "/new").apply(slots)
+        return [stat.S_IMODE((tmp_path / "root" / name).stat().st_mode) for name in ("a", "b", "new")]
+
+    assert in_child(look, PRIVATE) == [0o1750, 0o700, 0o1777]
+
+
 def test_a_wrong_option_is_told_in_the_kernels_words(tmp_path: Path) -> None:
     def look() -> str:
         try:
@@ -304,6 +332,53 @@ def test_a_mount_point_that_was_exchanged_meanwhile_is_found_out(tmp_path: Path)
         return found
 
     assert in_child(look, PRIVATE) == [errno.EXDEV] * 3
+
+
+def race(shared: Path) -> None:
+    """What another container does with a volume: a directory, a link that leads out, a directory … for ever."""
+    while True:
+        for one, other in (("dir", "dst"), ("dst", "dir"), ("link", "dst"), ("dst", "link")):
+            try:
+                os.rename(shared / one, shared / other)
+            except OSError:  # the mount point was made meanwhile
+                shutil.rmtree(shared / "dst", ignore_errors=True)
+
+
+def test_a_mount_point_exchanged_all_the_time_leads_nothing_outside(tmp_path: Path) -> None:
+    shared, outside = tmp_path / "shared", tmp_path / "outside"
+    for directory in (shared / "dir", outside):
+        directory.mkdir(parents=True)
+    (shared / "link").symlink_to(outside)
+    racer = os.fork()
+    if racer == 0:
+        race(shared)
+
+    def look() -> list[Any]:
+        slots = world(tmp_path)
+        mnt.mount(str(shared), str(tmp_path / "root"), None, mnt.MS_BIND)
+        slots["root"] = os.open(tmp_path / "root", os.O_PATH)
+        done = refused = 0
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until and done + refused < 3000:
+            for step in (
+                oci_mounts.BindTree(f"{tmp_path}/src", "/dst", False),
+                oci_mounts.MountNew("tmpfs", "t", "/dst"),
+                oci_mounts.MountNew("tmpfs", "t", "/dst/sub", copy_up=True),
+            ):
+                try:
+                    step.apply(slots)
+                    done += 1
+                except (OSError, JubakoError):
+                    refused += 1
+        with open("/proc/self/mountinfo") as file:
+            points = [line.split()[4] for line in file]
+        return [done + refused > 50, [point for point in points if point.startswith(str(outside))], os.listdir(outside)]
+
+    try:
+        assert in_child(look, PRIVATE) == [True, [], []]
+    finally:
+        os.kill(racer, 9)
+        os.waitpid(racer, 0)
 
 
 # --- made before

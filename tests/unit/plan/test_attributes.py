@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -14,17 +15,18 @@ from jubako.linux import mount as mnt
 from jubako.linux.clone import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER
 from jubako.plan import attributes
 from jubako.plan.attributes import Modules
-from jubako.plan.capabilities import known_sets
+from jubako.plan.capabilities import known_sets, unknown_capabilities
 from jubako.plan.devices import plan_devices
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import RUNTIME, SUPERVISOR, Slots
 from jubako.plan.steps import attributes as steps
-from jubako.plan.steps import devices, oci_mounts, resctrl
+from jubako.plan.steps import devices, oci_mounts, resctrl, terminal
 from jubako.record import replace
 from jubako.spec.types import (
     Capabilities,
     CpuAffinity,
     Device,
+    IdMapping,
     IntelRdt,
     IoPriority,
     Linux,
@@ -34,6 +36,7 @@ from jubako.spec.types import (
     Personality,
     Process,
     Scheduler,
+    TimeOffset,
 )
 from unit.linux.forked import in_child
 from unit.plan.plans import ALL, ROOT, USER, make_spec
@@ -194,6 +197,25 @@ def test_a_parameter_that_is_not_there_is_told() -> None:
     assert step.hint(caught.value.errno)
 
 
+def test_what_belongs_to_namespaces_that_are_not_there_is_refused() -> None:
+    def told(new: tuple[str, ...], **changes: Any) -> str:
+        try:
+            attributes.check_namespaces(make_spec(new, **changes), NamespaceSet(new, ()))
+        except UsageError as failure:
+            return str(failure)
+        return ""
+
+    assert told(ALL) == ""
+    flat = ("mount", "uts")
+    assert told(flat) == ""
+    assert "no uts namespace" in told(("mount",), hostname="x")
+    assert "no uts namespace" in told(("mount",), hostname="", domainname="x")
+    assert told(("mount",), hostname="") == ""
+    assert "no time namespace" in told(flat, linux={"time_offsets": (TimeOffset("boottime", 1),)})
+    assert "linux.uidMappings is missing" in told(ALL, maps=())
+    assert "no user namespace" in told(flat, linux={"gid_mappings": (IdMapping(0, 0, 1),)})
+
+
 # --- network devices, resctrl
 
 
@@ -220,6 +242,12 @@ def test_capabilities_that_this_kernel_does_not_have_are_named_and_left_out() ->
     kept, unknown = known_sets(sets, 30)
     assert kept == Capabilities(("CAP_CHOWN",), ("CAP_CHOWN",), (), (), ())
     assert unknown == ("CAP_FLY", "CAP_SWIM", "CAP_BPF")
+
+
+def test_capabilities_that_no_kernel_has_are_told() -> None:
+    sets = Capabilities(("CAP_CHOWN", "CAP_FLY"), (), (), ("CAP_SWIM",), ("CAP_FLY",))
+    assert unknown_capabilities(sets) == ("CAP_FLY", "CAP_SWIM")
+    assert unknown_capabilities(None) == ()
 
 
 # --- devices
@@ -278,6 +306,39 @@ def test_a_device_is_bound_and_known_by_its_number(tmp_path: Path) -> None:
     fifo = "prw-r-----"
     told = "not the character device 1:3"
     assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == [True, True, fifo, "pts/ptmx", "/proc/self/fd", told]
+
+
+def test_the_console_is_the_containers_own_terminal_and_no_link(tmp_path: Path) -> None:
+    def look(link: str) -> list[Any]:
+        slots = world(tmp_path)
+        oci_mounts.MountNew("devpts", "devpts", "/dev/pts", data=("newinstance", "ptmxmode=0666")).apply(slots)
+        (tmp_path / "file").touch()
+        if link:
+            (tmp_path / "dev/console").symlink_to(link)
+        try:
+            terminal.OpenTerminal(5, 6).apply(slots)
+        except OSError as failure:
+            return [failure.errno, os.stat(tmp_path / "file").st_size]
+        same = os.path.samestat(os.fstat(slots["slave"]), os.stat(tmp_path / "dev/console"))
+        return [same, list(os.get_terminal_size(slots["master"]))]
+
+    assert in_child(lambda: look(""), CLONE_NEWUSER | CLONE_NEWNS) == [True, [6, 5]]
+    for link in ("/file", "pts/ptmx", "/none"):
+        assert in_child(lambda link=link: look(link), CLONE_NEWUSER | CLONE_NEWNS)[0] == errno.ELOOP
+
+
+def test_a_multiplexer_that_is_none_is_not_opened(tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        slots = world(tmp_path)
+        (tmp_path / "dev/pts").mkdir()
+        os.mkfifo(tmp_path / "dev/pts/ptmx")
+        try:
+            terminal.OpenTerminal().apply(slots)
+        except OSError as failure:
+            return [failure.strerror]
+        return []
+
+    assert in_child(look, CLONE_NEWUSER | CLONE_NEWNS) == ["there is no devpts"]
 
 
 @pytest.mark.parametrize("link", ["dev", "dev/null"])

@@ -219,6 +219,20 @@ def test_control_groups_of_the_host_are_read_only_for_all_but_its_root(options: 
     assert any(set_ & RDONLY for set_, *_rest in step.changes) == (options == ("ro",))
 
 
+def test_a_bind_of_sys_brings_no_writable_control_groups_along() -> None:
+    forced = (RDONLY, 0, 0, True)
+    for options in (("rbind", "ro"), ("rbind",), ("rbind", "rw")):
+        mount = Mount("/sys", "none", "/sys/", options)
+        assert one(mount).changes[-1] == forced
+        assert forced not in one(mount, NamespaceSet(("mount",), ()), ROOT).changes
+    for mount in (
+        Mount("/sys", "none", "/sys", ("bind",)),
+        Mount("/sys", "none", "/sys", ("rbind", "rrw")),
+        Mount("/sys/fs/cgroup", "none", "/sys/fs/cgroup", ("rbind", "rw")),
+    ):
+        assert forced not in one(mount).changes
+
+
 def test_message_queues_are_those_of_the_ipc_namespace() -> None:
     mount = Mount("/dev/mqueue", "mqueue", "mqueue", ())
     assert one(mount).kind == "mqueue"

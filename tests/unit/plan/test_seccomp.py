@@ -452,9 +452,90 @@ def test_the_option_names_a_profile_by_word_or_by_file(tmp_path: Path) -> None:
 @needs_library
 @pytest.mark.parametrize("asked", [
     Seccomp("SCMP_ACT_NOTIFY"),
-    Seccomp("SCMP_ACT_ALLOW", listener_path="/run/listener"),
     Seccomp("SCMP_ACT_ALLOW", syscalls=(SeccompRule(("mkdir",), "SCMP_ACT_NOTIFY"),)),
 ])  # fmt: skip
 def test_calls_that_a_listener_should_answer_are_refused_while_there_is_none(asked: Seccomp) -> None:
     with pytest.raises(UsageError, match="no listener"):
         custom_filter(asked, "")
+
+
+ACTIONS = [
+    ("SCMP_ACT_KILL", 0), ("SCMP_ACT_KILL_THREAD", 0), ("SCMP_ACT_KILL_PROCESS", 0x80000000),
+    ("SCMP_ACT_TRAP", 0x00030000), ("SCMP_ACT_ERRNO", 0x00050001), ("SCMP_ACT_TRACE", 0x7FF00001),
+    ("SCMP_ACT_LOG", 0x7FFC0000), ("SCMP_ACT_NOTIFY", 0x7FC00000),
+]  # fmt: skip
+
+
+@needs_library
+@pytest.mark.parametrize(("action", "code"), ACTIONS)
+def test_every_action_of_a_document_is_what_the_kernel_knows(action: str, code: int) -> None:
+    rule = SeccompRule(("mkdirat",), action)
+    asked = Seccomp("SCMP_ACT_ALLOW", syscalls=(rule,), listener_path="/x")
+    found = Container(custom_filter(asked, "", listening=True).program, os.uname().machine)
+    assert found.call("mkdirat") == code
+    assert found.call("read") == ALLOW
+    if action != "SCMP_ACT_NOTIFY":
+        default = Seccomp(action, syscalls=(SeccompRule(("read",), "SCMP_ACT_ALLOW"),))
+        found = Container(custom_filter(default, "").program, os.uname().machine)
+        assert (found.call("mkdirat"), found.call("read")) == (code, ALLOW)
+
+
+@needs_library
+def test_very_many_conditions_are_a_filter_or_an_error_of_ours() -> None:
+    def asked(count: int) -> Seccomp:
+        rules = (
+            SeccompRule(("personality",), "SCMP_ACT_ERRNO", 7, (SeccompArg(0, n, "SCMP_CMP_EQ"),)) for n in range(count)
+        )
+        return Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules))
+
+    found = Machine(custom_filter(asked(1300), "").program)
+    number = libseccomp.system_call_number("personality")
+    assert found.answer(os.uname().machine, number, (1299,)) == 0x00050007
+    assert found.answer(os.uname().machine, number, (1300,)) == ALLOW
+    with pytest.raises(UsageError, match="4096 are the most"):
+        custom_filter(asked(5000), "")
+
+
+@needs_library
+def test_error_numbers_of_a_document_are_answered() -> None:
+    rules = (SeccompRule(("mkdirat",), "SCMP_ACT_ERRNO", 95), SeccompRule(("read",), "SCMP_ACT_ALLOW"))
+    asked = Seccomp("SCMP_ACT_ERRNO", 38, syscalls=rules)
+    found = Container(custom_filter(asked, "").program, os.uname().machine)
+    assert (found.call("mkdirat"), found.call("write"), found.call("read")) == (0x0005005F, 0x00050026, ALLOW)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("op", "value", "two", "hits", "misses"),
+    [
+        ("SCMP_CMP_NE", 5, 0, (4, 1 << 40), (5,)), ("SCMP_CMP_LT", 5, 0, (4,), (5, 1 << 40)),
+        ("SCMP_CMP_LE", 5, 0, (5,), (6,)), ("SCMP_CMP_EQ", 1 << 40, 0, (1 << 40,), (0, 1)),
+        ("SCMP_CMP_GE", 5, 0, (5, 1 << 40), (4,)), ("SCMP_CMP_GT", 1 << 33, 0, ((1 << 33) + 1,), (1 << 33,)),
+        ("SCMP_CMP_MASKED_EQ", 6, 2, (2, 3), (4, 6)),
+    ],
+)  # fmt: skip
+def test_every_comparison_of_a_document_holds_for_all_64_bits(
+    op: str, value: int, two: int, hits: tuple[int, ...], misses: tuple[int, ...]
+) -> None:
+    rule = SeccompRule(("personality",), "SCMP_ACT_ERRNO", 7, (SeccompArg(0, value, op, two),))
+    found = Machine(custom_filter(Seccomp("SCMP_ACT_ALLOW", syscalls=(rule,)), "").program)
+    number = libseccomp.system_call_number("personality")
+    for argument in hits:
+        assert found.answer(os.uname().machine, number, (argument,)) == 0x00050007
+    for argument in misses:
+        assert found.answer(os.uname().machine, number, (argument,)) == ALLOW
+
+
+@needs_library
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="a family of architectures of x86")
+def test_a_document_reaches_all_architectures_that_it_names_and_no_others() -> None:
+    rule = SeccompRule(("mkdirat",), "SCMP_ACT_ERRNO", 7)
+    architectures = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32")
+    found = Machine(custom_filter(Seccomp("SCMP_ACT_ALLOW", architectures=architectures, syscalls=(rule,)), "").program)
+    x32 = 0x40000000
+    for architecture, number in (("x86_64", 258), ("i386", 296), ("x86_64", x32 | 258)):
+        assert found.answer(architecture, number) == 0x00050007
+        assert found.answer(architecture, number & x32) == ALLOW  # its read(2), or the like
+    alone = Machine(custom_filter(Seccomp("SCMP_ACT_ALLOW", syscalls=(rule,)), "").program)
+    for architecture, number in (("i386", 3), ("x86_64", x32), ("aarch64", 63)):
+        assert alone.answer(architecture, number) == 0x00050026

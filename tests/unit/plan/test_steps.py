@@ -16,12 +16,14 @@ from jubako.plan.container import Extras, plan_container
 from jubako.plan.host import Host, RootSource
 from jubako.plan.joined import PARENT, plan_joined
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Plan, Slots, Step, quote, step
+from jubako.plan.steps.hooks import HookState
 from jubako.plan.steps.processes import Clone
 from jubako.record import replace
 from jubako.spec.types import (
     Capabilities,
     ConsoleSize,
     Device,
+    Hook,
     IdMapping,
     Linux,
     Mount,
@@ -44,7 +46,11 @@ def subclasses(of: type) -> list[type]:
 
 
 KINDS = sorted(
-    (kind for kind in subclasses(Step) if kind is not Clone and kind.__module__.startswith("jubako.")),
+    (
+        kind
+        for kind in subclasses(Step)
+        if kind is not Clone and kind.__name__[0] != "_" and kind.__module__.startswith("jubako.")
+    ),
     key=lambda kind: kind.__name__,
 )
 
@@ -59,7 +65,10 @@ _SAMPLES: dict[str, Any] = {
     "tuple[tuple[str, str], ...]": (("/a", "b"),),
     "tuple[tuple[str, int], ...]": (("/a", 0o755),),
     "tuple[tuple[str, int, int], ...]": (("boottime", 1, 2),),
+    "tuple[tuple[int, int, int], ...]": ((0, 1000, 1), (1, 100000, 65536)),
     "tuple[int, ...]": (0, 1),
+    "tuple[Hook, ...]": (Hook("/bin/hook", ("hook", "now")), Hook("/bin/other", timeout=3)),
+    "HookState": HookState("1.3.0", "c1", "/bundle"),
     "Changes": ((1, 2, 1 << 18, True),),
 }
 

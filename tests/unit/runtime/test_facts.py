@@ -68,7 +68,7 @@ def test_only_the_hosts_whole_root_is_privileged(
     monkeypatch: pytest.MonkeyPatch, euid: int, writer: str, whole: bool, privileged: bool
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: euid)
-    monkeypatch.setattr(facts, "_is_whole", lambda: whole)
+    monkeypatch.setattr(facts, "is_whole", lambda: whole)
     assert gather_host(PATHS, ids(writer), host_image=False).privileged == privileged
 
 

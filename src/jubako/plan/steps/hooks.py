@@ -15,6 +15,7 @@ from jubako import jsontext
 from jubako.errors import JubakoError
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import host_pid, open_pidfd
+from jubako.linux.prctl import set_parent_death_signal
 from jubako.linux.seccomp import filter_and_exec
 from jubako.plan.program import find_program
 from jubako.plan.step import INIT, RUNTIME, Slots, Step, quote, step
@@ -25,6 +26,10 @@ from jubako.spec.types import Hook
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+_LONGEST_POLL = 0x7FFFFFFF
+"""Milliseconds that poll(2) can wait: three weeks."""
 
 
 @record
@@ -99,26 +104,29 @@ class RunHooksInside(_Hooks):
 
 def run_hook(point: str, hook: Hook, state: str, directory: str, hostile: bool = False) -> None:
     """Run one hook to its end, in `directory` if there is one. Raises `JubakoError` where it cannot be run, fails, or
-    takes longer than its timeout; then it has been killed. A `hostile` program must not turn out to be ours."""
+    takes longer than its timeout; then it has been killed, with what it has started in its session. A `hostile` program
+    must not turn out to be ours."""
     # A memory file holds any state whole: nobody has to write while the hook reads, or does not.
     given = os.memfd_create("state", os.MFD_CLOEXEC)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.write(given, state.encode("utf-8", "surrogateescape"))
         os.lseek(given, 0, os.SEEK_SET)
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(hook, given, writer, directory, hostile)
+            _become(hook, given, writer, directory, parent, hostile)
         os.close(writer)
         writer = -1
         pidfd = open_pidfd(pid)
+        ended = False
         try:
             ended = _wait(pidfd, hook.timeout)
+        finally:  # Ctrl-C comes here too
             if not ended:
-                os.kill(pid, 9)
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        finally:
+                _kill(pid)
             os.close(pidfd)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         number = os.read(reader, 16)
     finally:
         os.close(given)
@@ -138,12 +146,24 @@ def run_hook(point: str, hook: Hook, state: str, directory: str, hostile: bool =
 def _wait(pidfd: int, timeout: int | None) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(None if timeout is None else timeout * 1000))
+    return bool(poller.poll(None if timeout is None else min(timeout * 1000, _LONGEST_POLL)))
 
 
-def _become(hook: Hook, given: int, failure: int, directory: str, hostile: bool) -> None:
-    """The child: never returns."""
+def _kill(pid: int) -> None:
     try:
+        os.killpg(pid, 9)
+    except ProcessLookupError:  # it has not got as far as its session
+        os.kill(pid, 9)
+
+
+def _become(hook: Hook, given: int, failure: int, directory: str, parent: int, hostile: bool) -> None:
+    """The child: never returns. It has a session of its own, so that all that belongs to it can be killed; and it ends
+    when its parent is killed, since nobody is left then to whom its end would mean anything."""
+    try:
+        set_parent_death_signal(9)
+        if os.getppid() != parent:
+            os._exit(127)
+        os.setsid()
         reset_signals()
         os.dup2(given, 0, inheritable=True)
         close_all_but((0, 1, 2, failure))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from jubako.linux import scm
+from jubako.linux import clone, scm
 from jubako.plan.program import find_program
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.processes import AwaitCaller
@@ -170,3 +170,23 @@ class LookUpProgram(Step):
 
     def subject(self) -> str:
         return self.name
+
+
+@step(actor=INIT)
+class HoldNamespaces(Step):
+    """Who is not privileged where the container is made cannot ask the hidden process for its namespaces: it has them
+    ready for `exec` until its program begins."""
+
+    produces = ("namespaces",)
+
+    def apply(self, slots: Slots) -> None:
+        held: dict[str, int] = {}
+        for kind in clone.FLAGS:
+            try:
+                held[kind] = clone.open_namespace("self", kind)
+            except FileNotFoundError:  # a kernel without time namespaces
+                continue
+        slots["namespaces"] = held
+
+    def call(self) -> str:
+        return 'for each type: open("/proc/self/ns/TYPE")'

@@ -14,7 +14,7 @@ from jubako.errors import JubakoError
 from jubako.linux import mount as mnt
 from jubako.linux.binding import attach, bind, clone_tree
 from jubako.linux.openat2 import is_directory, make_directory_in, make_file_in, open_in
-from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
+from jubako.plan.step import SUPERVISOR, Slots, Step, printable, quote, step
 from jubako.plan.steps.rootfs import open_device
 
 _PURPOSES = {
@@ -156,7 +156,7 @@ class CloneShared(Step):
         return "share mounts with"
 
     def subject(self) -> str:
-        return self.source
+        return printable(self.source)
 
 
 @step()

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from jubako.linux import mount as mnt
 from jubako.linux.binding import attach_changed, bind_changed, mount_ids, set_attributes
 from jubako.linux.fsopen import fits, new_mount
 from jubako.linux.openat2 import open_in
-from jubako.plan.mount_options import attributes_of
+from jubako.plan.mount_options import ONLY_CLASSIC, attributes_of
 from jubako.plan.step import Slots, Step, quote, step
 from jubako.plan.steps.copy_up import copy_directory
 from jubako.plan.steps.targets import (
@@ -55,27 +56,48 @@ class MountNew(Step):
 
     def apply(self, slots: Slots) -> None:
         plain = self.kind in _PLAIN_KINDS or self.target == "/dev"
+        data = self._data(slots)
         target = directory_for(slots, self.target, plain)
         try:
-            tree = self._make()
+            tree = self._make(data)
+            if tree >= 0 and not self._attach(slots, target, plain, tree):
+                tree = -1
             if tree < 0:
-                tree = self._mount(slots, target, plain)
-            else:
-                try:
-                    self._fill(target, tree)
-                    attach_changed(tree, target, ((*self._attributes(), 0, False), *self.changes))
-                    check_target(slots, self.target, tree, plain)
-                except OSError:
-                    os.close(tree)
-                    raise
+                tree = self._mount(slots, target, plain, data)
             keep_mount(slots, self.target, tree)
         finally:
             os.close(target)
 
-    def _make(self) -> int:
+    def _attach(self, slots: Slots, target: int, plain: bool, tree: int) -> bool:
+        """Whether the detached file system is where it belongs; False, and closed, where the kernel cannot attach."""
+        try:
+            self._fill(target, tree)
+            attach_changed(tree, target, ((*self._attributes(), 0, False), *self.changes))
+            check_target(slots, self.target, tree, plain)
+        except OSError as failure:
+            os.close(tree)
+            if failure.errno == errno.ENOSYS:
+                return False
+            raise
+        return True
+
+    def _data(self, slots: Slots) -> tuple[str, ...]:
+        """The options; a tmpfs that says nothing of its mode gets that of the directory it covers, as in runc."""
+        if self.kind != "tmpfs" or any(option.startswith("mode=") for option in self.data):
+            return self.data
+        try:
+            fd = open_in(slots["root"], self.target, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return self.data
+        try:
+            return (*self.data, f"mode={stat.S_IMODE(os.fstat(fd).st_mode):04o}")
+        finally:
+            os.close(fd)
+
+    def _make(self, data: tuple[str, ...]) -> int:
         """The detached file system; -1 where the kernel's old interface has to do."""
-        options = (*self.words, *self.data)
-        if self.kind == "overlay" or not fits(self.source, options):
+        options = (*self.words, *data)
+        if self.kind == "overlay" or self.flags & ONLY_CLASSIC or not fits(self.source, options):
             return -1
         try:
             return new_mount(self.kind, self.source, options)
@@ -84,10 +106,10 @@ class MountNew(Step):
                 raise
         return -1
 
-    def _mount(self, slots: Slots, target: int, plain: bool) -> int:
+    def _mount(self, slots: Slots, target: int, plain: bool, options: tuple[str, ...]) -> int:
         content = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target) if self.copy_up else -1
         try:
-            data = ",".join(f'"{one}"' if "," in one and one.startswith("context=") else one for one in self.data)
+            data = ",".join(f'"{one}"' if "," in one and one.startswith("context=") else one for one in options)
             before = mount_ids()
             mnt.mount(self.source or self.kind, f"/proc/self/fd/{target}", self.kind, self.flags, data or None)
             tree = reopen(slots, self.target, plain)

@@ -23,8 +23,6 @@ class OpenTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
-    """Line ends stay as the program writes them (no ONLCR): who holds the master is a terminal and adds its own."""
 
     needs = ("root",)
     produces = ("master", "slave")
@@ -32,8 +30,6 @@ class OpenTerminal(Step):
     def apply(self, slots: Slots) -> None:
         ptmx = _open_multiplexer(slots["root"])
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
         parent, name = open_parent(slots, "/dev/console")
@@ -107,7 +103,6 @@ class OpenJoinedTerminal(Step):
 
     rows: int = 0
     columns: int = 0
-    raw_output: bool = False
 
     produces = ("master", "slave")
 
@@ -118,8 +113,6 @@ class OpenJoinedTerminal(Step):
         finally:
             os.close(root)
         slots["master"], slots["slave"] = tty.open_pty(ptmx)
-        if self.raw_output:
-            tty.keep_line_ends(ptmx)
         if self.rows and self.columns:
             tty.set_window_size(ptmx, self.rows, self.columns)
 
