@@ -106,6 +106,10 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
             remove_group(state.cgroup, state.unit)
         elif os.path.lexists(state.cgroup):
             warn(f"{container.directory}/state.json names a control group that is none: {state.cgroup}")
+    if state.resctrl:
+        from jubako.linux.resctrl import remove_group as remove_resctrl_group
+
+        remove_resctrl_group(*os.path.split(state.resctrl))
     container.remove()
     run_hooks(container, state, "poststop", "stopped", warn)
 
