@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from hashlib import sha256
-elif sys.implementation.name != "cpython":
+if TYPE_CHECKING or sys.implementation.name != "cpython":
     from hashlib import sha256
 elif sys.version_info >= (3, 12):
     from _sha2 import sha256

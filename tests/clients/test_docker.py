@@ -14,7 +14,7 @@ from world.command import Command
 from world.house import House
 
 WAITING = ("sh", "-c", "trap 'exit 7' TERM; echo started; while :; do sleep 0.1; done")
-RUN = ("run", "--runtime=tested")
+RUN = ("run", "--runtime=jubako")
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_device_that_was_not_given_cannot_be_opened(docker: Command) -> None:
 
 def test_the_runtime_can_be_the_default(docker: Command, house: House, runtime: str) -> None:
     known = json.loads(docker("info", "--format", "{{json .Runtimes}}", check=True).stdout)
-    assert known["tested"]["path"] == runtime
+    assert known["jubako"]["path"] == runtime
 
 
 def test_five_at_once(docker: Command) -> None:

@@ -162,7 +162,7 @@ def test_ids_of_others(runtime: Runtime, bundle: Bundle):
 @only_root
 def test_a_user_namespace_without_maps(runtime: Runtime, bundle: Bundle):
     bundle.namespace("user")
-    runtime.refuses(bundle)
+    runtime.fails(bundle)
 
 
 @rule("config-linux.md", "User namespace mappings", "SHOULD", "The owners of the root file system are not changed.")

@@ -72,21 +72,34 @@ def test_a_start_container_hook_that_hangs_fails_the_start(runtime: Runtime, bun
     box.delete()
 
 
-@pytest.mark.parametrize("point", LATER)
-def test_later_hooks_that_are_bad_are_told_and_change_nothing(point: str, runtime: Runtime, bundle: Bundle) -> None:
+BAD = (("/no/such/hook",), ("/bin/sh", "-c", "exit 3"), ("/bin/sh", "-c", "sleep 1000 & sleep 1000"))
+TOLD = ("ENOENT", "exit code 3", "timeout of 1 s")
+
+
+def test_poststop_hooks_that_are_bad_are_told_and_change_nothing(runtime: Runtime, bundle: Bundle) -> None:
     bundle.sh("exec sleep 1000")
-    bundle.hook(point, "/no/such/hook")
-    bundle.hook(point, "/bin/sh", "-c", "exit 3")
-    bundle.hook(point, "/bin/sh", "-c", "sleep 1000 & sleep 1000", timeout=1)
+    for path, *args in BAD:
+        bundle.hook("poststop", path, *args, timeout=1)
+    box = runtime.start_new(bundle)
+    deleted = call(runtime, "delete", "--force", box.id, timeout=20)
+    assert never_of(deleted) == []
+    assert deleted.exit_code == 0, deleted
+    assert [said for said in TOLD if said not in deleted.stderr] == []
+    assert deleted.stderr.count("warning") == 3
+    assert left(runtime) == []
+
+
+@pytest.mark.parametrize("number", range(3), ids=["missing", "failing", "hanging"])
+def test_a_poststart_hook_that_is_bad_is_told(number: int, runtime: Runtime, bundle: Bundle) -> None:
+    path, *args = BAD[number]
+    bundle.sh("exec sleep 1000")
+    bundle.hook("poststart", path, *args, timeout=1)
     box = runtime.create(bundle)
     started = call(runtime, "start", box.id, timeout=20)
-    deleted = call(runtime, "delete", "--force", box.id, timeout=20)
-    assert (started.exit_code, deleted.exit_code) == (0, 0)
-    told = started if point == "poststart" else deleted
-    assert never_of(told) == []
-    for said in ("ENOENT", "exit code 3", "timeout of 1 s"):
-        assert said in told.stderr, told
-    assert told.stderr.count("warning") == 3
+    assert never_of(started) == []
+    assert "run the poststart hook" in started.stderr
+    assert TOLD[number] in started.stderr
+    assert call(runtime, "delete", "--force", box.id, timeout=20).exit_code == 0
     assert left(runtime) == []
 
 

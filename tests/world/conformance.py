@@ -146,11 +146,13 @@ def read_rules() -> Iterator[Rule]:
 
 
 def unmarked() -> list[str]:
-    """Tests that prove no rule."""
+    """Tests that prove no rule, in files that prove some: checkpoints, say, are nothing that the specification knows."""
     marked = {(rule.file, rule.test) for rule in read_rules()}
+    files = {file for file, _ in marked}
     return [
         f"{path.name}: {node.name}"
         for path in sorted(TESTS.glob("test_*.py"))
+        if path.name in files
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and (path.name, node.name) not in marked
     ]

@@ -9,6 +9,9 @@ from errno import EAGAIN
 
 from jubako.errors import JubakoError
 from jubako.linux import scm
+from jubako.record import replace
+from jubako.spec.environment import last_wins
+from jubako.spec.types import Process
 
 CONSOLE_PATIENCE = 5
 """Seconds that who listens at --console-socket gets to accept."""
@@ -32,6 +35,14 @@ def listen_fds() -> int:
     """How many sockets of systemd's socket activation come with the caller (sd_listen_fds(3))."""
     text = os.environ.get("LISTEN_FDS", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+
+
+def with_sockets(program: Process) -> Process:
+    """`program` told of the sockets that are passed to it. As `create` has it, it is process 1."""
+    count = listen_fds()
+    if not count:
+        return program
+    return replace(program, env=last_wins((*program.env, f"LISTEN_FDS={count}", "LISTEN_PID=1")))
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -267,9 +267,16 @@ def _make_directories(path: str, top: str, writes: tuple[Write, ...], made: list
         if parent != top:
             _make_directory(parent, made)
         enable_controllers(parent, needed, writes, others=whole)
-    if _make_directory(path, made):
+    if not _make_directory(path, made):
+        refuse_used(path)
+
+
+def refuse_used(path: str) -> None:
+    """Raise `JubakoError` when the group at `path` is another container's: it has processes, or is frozen."""
+    try:
+        state = cgroup.events(path)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    state = cgroup.events(path)
     if state.get("populated") or state.get("frozen"):
         word = "there are processes in it" if state.get("populated") else "it is frozen"
         raise JubakoError("use cgroup", path, reason=f"{word}: it belongs to another container")

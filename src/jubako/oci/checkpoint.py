@@ -24,6 +24,7 @@ from jubako.oci.criu import (
     common_options,
     failure_of,
     find_criu,
+    refuse_joined,
 )
 from jubako.oci.state import PAUSED, RUNNING, Container, State
 from jubako.record import record
@@ -66,6 +67,8 @@ def checkpoint(container: Container, options: CheckpointOptions, warn: Callable[
             )
         program = find_criu(_OPERATION, container.id, options.criu)
         spec = read_config(read_text(container.directory + "/config.json"))
+        mounts.refuse_mounts(_OPERATION, container.id, spec)
+        refuse_joined(_OPERATION, container.id, spec)
         directories = Directories(options.criu, "dump.log", make=True)
         try:
             for mapping in spec.linux.gid_mappings:
@@ -148,7 +151,6 @@ class _Dump:
                 yield "external", stream
 
     def _mounts(self) -> Iterator[tuple[str, Value]]:
-        mounts.refuse_mounts(_OPERATION, self.state.id, self.spec)
         try:
             resolved = mounts.resolve_in(f"/proc/{self.state.pid}/root", self.spec)
             inside, outside = mounts.mounts_of(self.state.pid), mounts.mounts_of("self")

@@ -17,16 +17,18 @@ from jubako.linux.clone import namespace_path
 from jubako.linux.pidfd import host_pid, start_time
 from jubako.oci import cgroups
 from jubako.oci.bundle import Bundle, read_bundle
-from jubako.oci.caller import connect_console, listen_fds, write_pid_file
+from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
 from jubako.oci.facts import compile_filter, find_modules, keeps_groups, label_option, listens
 from jubako.oci.groups import remove_group
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, State, find_container, now
 from jubako.plan.attributes import mount_label
+from jubako.plan.capabilities import unknown_capabilities
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
 from jubako.plan.making import Making
-from jubako.plan.oci import needs_foreign_proc, plan_bundle
+from jubako.plan.oci import plan_bundle
+from jubako.plan.oci_processes import needs_foreign_proc
 from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
@@ -34,12 +36,14 @@ from jubako.runtime.applier import Applier
 from jubako.runtime.facts import gather_facts
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
+from jubako.waiting import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jubako.oci.cgroups import GroupChoice
 
-SOCKET = "start"
 
 
 @record
@@ -71,13 +75,15 @@ class Created:
     master: int
 
 
-def create(options: CreateOptions) -> Created:
-    """Make the container of a bundle. Raises `JubakoError`; then it is gone again."""
+def create(options: CreateOptions, warn: Callable[[str], None]) -> Created:
+    """Make the container of a bundle. Raises `JubakoError`; then it is gone again. `warn` hears what is left out."""
     os.umask(0o022)
     container = find_container(options.root, options.id)
     bundle = read_bundle(options.bundle)
     refuse_terminal(bundle.spec, options)
-    ids = settle_ids(bundle.spec)
+    for name in unknown_capabilities(bundle.spec.process.capabilities):
+        warn(f"give capability {name}: there is no such capability")
+    ids = settle_ids(replace(bundle.spec, process=with_sockets(bundle.spec.process)))
     container.make()
     creation = Creation(container, bundle, ids, options)
     try:
@@ -154,6 +160,8 @@ class Creation:
         spec, options = self.spec, self.options
         program, flags = compile_filter(spec)
         modules = find_modules(spec)
+        if spec.linux.intel_rdt is not None and not spec.linux.intel_rdt.clos_id:  # one that we make is ours to remove
+            self.state = replace(self.state, resctrl=f"{modules.resctrl}/{self.container.id}")
         extras = Extras(
             RootSource("directory", spec.root.path, pivot=not options.no_pivot),
             filter=program,
@@ -196,8 +204,13 @@ class Creation:
             self.state = replace(self.state, unit=choice.unit)
             self.container.write(self.state)
         elif choice.path:
+            cgroups.refuse_used(choice.path)  # a group whose name is on disk is emptied by whoever cleans up
             self._note_group(choice)
-            cgroups.make_group(choice, self.resources, self._root_outside())
+            try:
+                cgroups.make_group(choice, self.resources, self._root_outside())
+            except JubakoError:  # it has undone what it did, and what is left there now is not ours to end
+                self.state = replace(self.state, cgroup="", inside="")
+                raise
             self._restrict_devices(choice.path)
 
     def _start_scope(self, pid: int) -> None:

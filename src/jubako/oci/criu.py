@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jubako.oci.criu_rpc import Answer, Value
+    from jubako.spec.types import Spec
 
 LOG_LEVEL = 4
 EXTERNAL = {"network": "extRootNetNS", "pid": "extRootPidNS"}
 """By which names a checkpoint knows namespaces that it does not hold: runc's and crun's."""
 
+_OLDEST = 31500
+"""criu 3.15 is the first that leaves PID namespaces of others alone."""
 _CONFIGS = ("/etc/criu/jubako.conf", "/etc/criu/runc.conf")
 _TOO_OLD = "criu before 4.1 does not know the address space of Linux 6.13 and later: install a newer one"
 
@@ -89,6 +92,16 @@ def common_options(options: CriuOptions, annotations: dict[str, str]) -> Iterato
         settings = next((path for path in _CONFIGS if os.path.exists(path)), "")
     if settings:
         yield "config_file", settings
+
+
+def refuse_joined(operation: str, subject: str, spec: Spec) -> None:
+    """Raise `UsageError` for namespaces of others that criu cannot put a container into again."""
+    for namespace in spec.linux.namespaces:
+        if namespace.path and namespace.type not in rpc.NAMESPACES:
+            raise UsageError(
+                operation, subject, reason=f"criu cannot join the {namespace.type} namespace {namespace.path}",
+                hint="take the path out of linux.namespaces",
+            )  # fmt: skip
 
 
 class Directories:
@@ -255,9 +268,12 @@ class Criu:
             os._exit(127)
 
 
-def check_version(operation: str, subject: str, program: str) -> int:
-    """criu's version as a number (4.1.1 is 40101). Raises `JubakoError` where it does not work here at all."""
-    return _simple_request(operation, subject, program, rpc.request(rpc.VERSION)).version
+def check_version(operation: str, subject: str, program: str) -> None:
+    """Raise `JubakoError` where criu is too old, or does not work here at all."""
+    version = _simple_request(operation, subject, program, rpc.request(rpc.VERSION)).version
+    if version < _OLDEST:
+        shown = f"{version // 10000}.{version // 100 % 100}"
+        raise JubakoError(operation, subject, reason=f"criu {shown} is too old", hint="install criu 3.15 or later")
 
 
 def check_memory_tracking(operation: str, subject: str, program: str) -> None:
@@ -289,7 +305,7 @@ def failure_of(
     reason = directories.failure() or (answer.text if answer is not None else "")
     if not reason and criu.said():
         return not_working(operation, subject, criu.said())
-    hints = [f"its log is {directories.log_path}", *(hint for word, hint in _HINTS if word in reason)]
+    hints = [*(hint for word, hint in _HINTS if word in reason), f"its log is {directories.log_path}"]
     return JubakoError(
         operation, subject, errno=answer.errno if answer is not None else 0,
         reason=f"criu: {reason or 'it ended without a word'}", hint="\n".join(hints),
@@ -298,21 +314,34 @@ def failure_of(
 
 def not_working(operation: str, subject: str, said: str) -> JubakoError:
     """The error for a criu that ends before it has begun."""
-    hint = _TOO_OLD if "vDSO area bounds" in said else "criu check tells what it misses on this machine"
-    reason = read_failure(said) or "it ended at once"
+    hint = "criu check tells what it misses on this machine"
+    lines = said.strip().splitlines() or ["it ended at once"]
+    reason = read_failure(said) or lines[-1]
     return JubakoError(operation, subject, reason=f"criu does not work here: {reason}", hint=hint)
 
 
 _HINTS = (
+    ("vDSO area bounds", _TOO_OLD),
     (
         ".img: Permission denied",
         "in a user namespace criu reads the images as the container's root: chmod o+x their directory",
     ),
-    ("cgns prefix", "criu up to 4.2 restores a user namespace only without a cgroup namespace: leave one of them out"),
+    ("Can't get 1:16 opt", "criu before 4.2 cannot write network sockets on Linux 6.16 and later: install a newer one"),
+    (
+        "cgns prefix",
+        "criu up to 4.2 cannot restore user and cgroup namespace both: --manage-cgroups-mode ignore leaves the latter",
+    ),
 )
 """What its users have found out about a failure."""
 
-_HARMLESS = ("FAILED", "Unable to create tun", "Can't setup RLIMIT_NOFILE", "ddress already assigned", "cgroupd: recv")
+_HARMLESS = (
+    "FAILED",
+    "Dump files (pid",
+    "Unable to create tun",
+    "Can't setup RLIMIT_NOFILE",
+    "ddress already assigned",
+    "cgroupd: recv",
+)
 
 
 def read_failure(log: str) -> str:

@@ -30,6 +30,7 @@ from jubako.oci.criu import (
     common_options,
     failure_of,
     find_criu,
+    refuse_joined,
 )
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, find_container
@@ -85,6 +86,7 @@ def make_again(options: RestoreOptions) -> Restoration:
     bundle = read_bundle(creation.bundle)
     refuse_terminal(bundle.spec, creation)
     mounts.refuse_mounts(_OPERATION, creation.id, bundle.spec)
+    refuse_joined(_OPERATION, creation.id, bundle.spec)
     directories = Directories(options.criu, "restore.log", make=False)
     try:
         if not directories.has("inventory.img"):
@@ -204,22 +206,15 @@ class Restoration(Creation):
 
     def _namespaces(self) -> Iterator[tuple[str, Value]]:
         for namespace in self.spec.linux.namespaces:
-            if not namespace.path or namespace.type in EXTERNAL:
-                continue
-            if namespace.type in rpc.NAMESPACES:
+            if namespace.path and namespace.type not in EXTERNAL:
                 yield "join_ns", rpc.pair(rpc.NAMESPACES[namespace.type], namespace.path)
-            else:
-                raise UsageError(
-                    _OPERATION, self.container.id, reason=f"criu cannot join the {namespace.type} namespace",
-                    hint=f"take the path out of linux.namespaces ({namespace.path})",
-                )  # fmt: skip
 
     def _notified(self, answer: Answer, descriptors: tuple[int, ...]) -> None:
         if answer.script == "setup-namespaces":
-            self._run_hooks(answer.pid)
-        elif answer.script == "post-restore":
+            # From here on whoever deletes the container finds its process, whatever becomes of this one.
             self.state = replace(self.state, pid=answer.pid, pid_start=start_time(answer.pid))
             self.container.write(self.state)
+            self._run_hooks(answer.pid)
         elif answer.script == "orphan-pts-master" and descriptors:
             if self.console is not None:
                 scm.send(self.console, b"/dev/ptmx", descriptors[:1])

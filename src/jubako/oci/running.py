@@ -23,11 +23,11 @@ def run(options: CreateOptions, warn: Callable[[str], None], *, keep: bool = Fal
     """
     if subreaper and not options.detached:
         prctl.prctl(prctl.PR_SET_CHILD_SUBREAPER, 1)
-    created = create(options)
+    created = create(options, warn)
     container = created.container
     try:
         foreground = Foreground(created.pidfd, created.master) if not options.detached else None
-        start(container, warn)
+        start(container)
         if foreground is None:
             return 0
         code = foreground.wait(created.pid)

@@ -9,17 +9,16 @@ from jubako.errors import JubakoError, UsageError
 from jubako.linux import scm
 from jubako.oci.state import CREATED, Container, State
 from jubako.runtime.messages import Failed, receive
+from jubako.waiting import SOCKET, START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-SOCKET = "start"
 
-
-def start(container: Container, warn: Callable[[str], None]) -> State:
-    """Let a created container's program run. Raises `JubakoError` when it is in another state, or a step fails; what
-    poststart hooks do wrong is only told to `warn`, as the specification has it."""
+def start(container: Container) -> State:
+    """Let a created container's program run. Raises `JubakoError` when it is in another state, or a step fails; where a
+    poststart hook fails, the container is stopped."""
     container.lock()
     try:
         state = container.read()
@@ -27,7 +26,8 @@ def start(container: Container, warn: Callable[[str], None]) -> State:
         if status != CREATED:
             raise UsageError("start container", container.id, reason=f"cannot start a container that is {status}")
         _let_go_on(container)
-        run_hooks(container, state, "poststart", "running", warn)
+        if '"poststart"' in state.hooks:
+            _run_poststart_hooks(container, state)
         return state
     finally:
         container.unlock()
@@ -36,20 +36,31 @@ def start(container: Container, warn: Callable[[str], None]) -> State:
 def _let_go_on(container: Container) -> None:
     try:
         link = scm.connect(container.directory, SOCKET)
+        try:
+            scm.send(link, START)
+            message, _descriptors = receive(link)
+        finally:
+            link.close()
     except OSError as failure:
         raise JubakoError.from_os_error(
             "start container", container.id, failure, "its first process has ended meanwhile"
         ) from failure
-    try:
-        message, _descriptors = receive(link)
-    finally:
-        link.close()
     if isinstance(message, Failed):
         raise message.error()
 
 
-def run_hooks(container: Container, state: State, point: str, status: str, warn: Callable[[str], None]) -> None:
-    """Run the hooks of a point at which a failure changes nothing: it is told to `warn`, and the next one runs."""
+def _run_poststart_hooks(container: Container, state: State) -> None:
+    from jubako.oci.ending import end_process
+
+    try:
+        run_hooks(container, state, "poststart", "running", None)
+    except JubakoError:
+        end_process(state)
+        raise
+
+
+def run_hooks(container: Container, state: State, point: str, status: str, warn: Callable[[str], None] | None) -> None:
+    """Run the hooks of a point. With `warn` a failure changes nothing: it is told, and the next one runs."""
     if f'"{point}"' not in state.hooks:
         return
     from jubako import jsontext
@@ -64,12 +75,17 @@ def run_hooks(container: Container, state: State, point: str, status: str, warn:
             for fields in jsontext.loads(state.hooks)[point]
         ]
     except (ValueError, TypeError, KeyError) as failure:
-        warn(f"run {point} hooks: state.json is damaged: {type(failure).__name__} {failure}")
+        reason = f"state.json is damaged: {type(failure).__name__} {failure}"
+        if warn is None:
+            raise JubakoError(f"run {point} hooks of", state.id, reason=reason) from failure
+        warn(f"run {point} hooks: {reason}")
         return
     for hook in hooks:
         try:
             run_hook(point, hook, text, state.bundle)
         except JubakoError as failure:
+            if warn is None:
+                raise
             warn(str(failure))
 
 

@@ -81,6 +81,7 @@ _OF_FILE_SYSTEM = {
     mnt.MS_LAZYTIME: "lazytime",
     mnt.MS_MANDLOCK: "mand",
 }
+"""fsconfig(2) has no word for MS_I_VERSION: a file system that counts versions does so by itself, others cannot."""
 
 ONLY_CLASSIC = mnt.MS_I_VERSION | mnt.MS_POSIXACL
 """Flags of a file system that only mount(2) takes."""

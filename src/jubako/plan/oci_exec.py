@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def plan_exec(program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making) -> Plan:
     """The plan that runs `program` in the namespaces `kinds`, joined in this order from the slots "ns:TYPE"; `linux` is
     that part of the container's document."""
-    given = ["recorder", *(f"ns:{kind}" for kind in kinds)]
+    given = [f"ns:{kind}" for kind in kinds]
     if making.console:
         given.append("console_socket")
     return Plan(tuple(_steps(program, linux, kinds, host, making)), tuple(given))
@@ -49,7 +49,7 @@ def _steps(
             state.oci_version, state.id, state.bundle, linux.seccomp.listener_metadata, state.annotations,
             status="running", container_pid=making.container_pid, joined=True,
         )  # fmt: skip
-    yield lifecycle.Record("joined")  # this brings the runtime the process's descriptor
+    yield joining.TellProgram()
     if "user" in kinds:
         yield namespaces.TakeRootIds(keep_groups=making.deny_setgroups or making.keep_groups)
     yield process.BeginSession()

@@ -144,7 +144,7 @@ def _filter_here(wanted: Filter, cache_directory: str, *, listening: bool = Fals
 
     asked = wanted.seccomp
     notifies = wants_listener(asked)
-    if (notifies and not (listening and asked.listener_path)) or (asked.listener_path and not listening):
+    if notifies and not (listening and asked.listener_path):
         reason = "there is no listener that could answer"
         raise UsageError("use seccomp action", "SCMP_ACT_NOTIFY", reason=reason, hint="name one with listenerPath")
     flags = filter_flags(asked)

@@ -84,6 +84,8 @@ def check(spec: Spec) -> None:
     for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
         if len(value.encode(errors="surrogateescape")) > HOST_NAME_MAX:
             raise Wrong(f"must not be longer than {HOST_NAME_MAX} bytes", name)
+        if value and not any(namespace.type == "uts" for namespace in spec.linux.namespaces):
+            raise Wrong("needs a uts namespace: the host keeps its name", name)
     nested = any(namespace.type == "user" for namespace in spec.linux.namespaces)
     for position, mount in enumerate(spec.mounts):
         try:
@@ -169,6 +171,8 @@ def _check_linux(linux: Linux) -> None:
     for offset in linux.time_offsets:
         if offset.clock not in ("monotonic", "boottime"):
             raise Wrong("only the clocks monotonic and boottime can be moved", f"timeOffsets.{offset.clock}")
+    if linux.time_offsets and not any(one.type == "time" and not one.path for one in linux.namespaces):
+        raise Wrong("needs a new time namespace: other clocks cannot be moved", "timeOffsets")
     if linux.rootfs_propagation and linux.rootfs_propagation not in PROPAGATIONS:
         raise Wrong(f"must be one of {', '.join(PROPAGATIONS)}", "rootfsPropagation")
     _within_path("uidMappings", attributes.check_id_map, linux.uid_mappings)

@@ -7,8 +7,8 @@ import pytest
 from jubako.errors import UsageError
 from jubako.linux.clone import CLONE_NEWNET
 from jubako.oci import criu_mounts as mounts
-from jubako.oci.criu import CriuOptions, common_options, read_failure
-from jubako.spec.types import IdMapping, Linux, Mount, Spec
+from jubako.oci.criu import CriuOptions, common_options, read_failure, refuse_joined
+from jubako.spec.types import IdMapping, Linux, Mount, Namespace, Spec
 
 INSIDE = b"""\
 114 74 254:0 /srv/rootfs / rw,relatime - ext4 /dev/vda rw
@@ -67,6 +67,13 @@ def test_an_id_mapped_bind_is_refused():
     spec = Spec(mounts=(Mount("/data", type="bind", source="/srv", uid_mappings=maps, gid_mappings=maps),))
     with pytest.raises(UsageError, match="checkpoint container"):
         mounts.refuse_mounts("checkpoint container", "c1", spec)
+
+
+def test_namespaces_of_others_are_joined_again_or_refused():
+    joined = Spec(linux=Linux(namespaces=(Namespace("network", "/n"), Namespace("ipc", "/i"), Namespace("user"))))
+    refuse_joined("restore container", "c1", joined)
+    with pytest.raises(UsageError, match="criu cannot join the user namespace /u"):
+        refuse_joined("restore container", "c1", Spec(linux=Linux(namespaces=(Namespace("user", "/u"),))))
 
 
 def test_the_failure_is_what_the_log_says_last_before_giving_up():

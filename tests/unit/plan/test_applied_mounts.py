@@ -53,14 +53,16 @@ def world(place: Path) -> Slots:
     return Slots({"root": os.open(place / "root", os.O_PATH)})
 
 
-@pytest.fixture(params=["new", "5.11", "5.1"])
+@pytest.fixture(params=["new", "5.11", "filtered", "5.1"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With all calls, without mount_setattr(2), and without the new mount interface at all."""
+    """With all calls, without mount_setattr(2), with move_mount(2) filtered, without the new mount interface at all."""
 
     def missing(*_arguments: Any, **_named: Any) -> Any:
         raise error(errno.ENOSYS, "missing")
 
-    if request.param != "new":
+    if request.param == "filtered":
+        monkeypatch.setattr(binding, "move_mount", missing)
+    elif request.param != "new":
         monkeypatch.setattr(binding, "mount_setattr", missing)
     if request.param == "5.1":
         monkeypatch.setattr(binding, "open_tree", missing)

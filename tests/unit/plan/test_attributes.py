@@ -15,7 +15,7 @@ from jubako.linux import mount as mnt
 from jubako.linux.clone import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER
 from jubako.plan import attributes
 from jubako.plan.attributes import Modules
-from jubako.plan.capabilities import known_sets
+from jubako.plan.capabilities import known_sets, unknown_capabilities
 from jubako.plan.devices import plan_devices
 from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import RUNTIME, SUPERVISOR, Slots
@@ -242,6 +242,12 @@ def test_capabilities_that_this_kernel_does_not_have_are_named_and_left_out() ->
     kept, unknown = known_sets(sets, 30)
     assert kept == Capabilities(("CAP_CHOWN",), ("CAP_CHOWN",), (), (), ())
     assert unknown == ("CAP_FLY", "CAP_SWIM", "CAP_BPF")
+
+
+def test_capabilities_that_no_kernel_has_are_told() -> None:
+    sets = Capabilities(("CAP_CHOWN", "CAP_FLY"), (), (), ("CAP_SWIM",), ("CAP_FLY",))
+    assert unknown_capabilities(sets) == ("CAP_FLY", "CAP_SWIM")
+    assert unknown_capabilities(None) == ()
 
 
 # --- devices

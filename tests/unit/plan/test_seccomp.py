@@ -452,7 +452,6 @@ def test_the_option_names_a_profile_by_word_or_by_file(tmp_path: Path) -> None:
 @needs_library
 @pytest.mark.parametrize("asked", [
     Seccomp("SCMP_ACT_NOTIFY"),
-    Seccomp("SCMP_ACT_ALLOW", listener_path="/run/listener"),
     Seccomp("SCMP_ACT_ALLOW", syscalls=(SeccompRule(("mkdir",), "SCMP_ACT_NOTIFY"),)),
 ])  # fmt: skip
 def test_calls_that_a_listener_should_answer_are_refused_while_there_is_none(asked: Seccomp) -> None:

@@ -38,6 +38,8 @@ WRONG = [
     (document(root={"path": "x", "readonly": "yes"}), "root.readonly: must be true or false, not a string"),
     (document(hostname=5), "hostname: must be a string, not the number 5"),
     (document(hostname="a" * 65), "hostname: must not be longer than 64 bytes"),
+    (document(hostname="box"), "hostname: needs a uts namespace"),
+    (document(domainname="box"), "domainname: needs a uts namespace"),
     (document(annotations={"a": 1}), "annotations.a: must be a string, not the number 1"),
     (document(mounts={}), "mounts: must be an array, not an object"),
     (document(mounts=[{}]), "mounts[0].destination: is required"),
@@ -86,6 +88,7 @@ WRONG = [
         linux(timeOffsets={"boottime": {"nanosecs": 1_000_000_000}}),
         "linux.timeOffsets.boottime.nanosecs: must lie between 0 and 999999999",
     ),
+    (linux(timeOffsets={"boottime": {"secs": 1}}), "linux.timeOffsets: needs a new time namespace"),
     (linux(devices=[{"path": "/dev/x", "type": "q"}]), "linux.devices[0].type: must be c, b, u or p, not 'q'"),
     (linux(uidMappings=[{"containerID": 0, "hostID": 0}]), "linux.uidMappings[0].size: is required"),
     (

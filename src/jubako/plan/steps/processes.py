@@ -9,6 +9,7 @@ import sys
 from jubako.linux import cgroup, clone, scm
 from jubako.linux.pidfd import host_pid
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
+from jubako.waiting import NAMESPACES, START
 
 
 def stop_imports() -> None:
@@ -124,11 +125,39 @@ class AwaitCaller(Step):
 
     def apply(self, slots: Slots) -> None:
         listener = slots.values.pop("listener")
-        slots["connection"] = scm.accept(listener)
+        held: dict[str, int] = slots.values.pop("namespaces", {})
+        while True:
+            connection = scm.accept(listener)
+            word = _hear(connection)
+            if word == START:
+                break
+            if word == NAMESPACES:
+                _hand_out(connection, held)
+            connection.close()
+        for fd in held.values():
+            os.close(fd)
+        slots["connection"] = connection
         listener.close()
 
     def call(self) -> str:
-        return "accept4(start socket, SOCK_CLOEXEC)"
+        return "accept4(start socket, SOCK_CLOEXEC); recvmsg()"
 
     def operation(self) -> str:
         return "wait for the start"
+
+
+def _hear(connection: scm.Socket) -> bytes:
+    try:
+        word, descriptors = scm.receive(connection, 64)
+    except OSError:  # it has gone
+        return b""
+    for fd in descriptors:
+        os.close(fd)
+    return word
+
+
+def _hand_out(connection: scm.Socket, held: dict[str, int]) -> None:
+    try:
+        scm.send(connection, ",".join(held).encode(), tuple(held.values()))
+    except OSError:
+        return

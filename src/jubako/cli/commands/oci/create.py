@@ -26,7 +26,7 @@ COMMAND = Command(
 def run(values: Values) -> int:
     from jubako.oci.create import create
 
-    create(options(values))
+    create(options(values), oci.warn)
     return 0
 
 

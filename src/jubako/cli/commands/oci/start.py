@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jubako.cli import oci
 from jubako.cli.flags import Command, Values
 from jubako.cli.oci_flags import ID, find
 
@@ -12,5 +11,5 @@ COMMAND = Command("oci start", "let a created container's program run", (), (ID,
 def run(values: Values) -> int:
     from jubako.oci.start import start
 
-    start(find(values.id), oci.warn)
+    start(find(values.id))
     return 0
