@@ -180,6 +180,21 @@ def test_a_limit_that_cannot_be_is_an_error_and_leaves_nothing(runtime: Runtime)
     assert runtime("state", runtime.id, check=False).returncode == 1
 
 
+def test_a_group_of_another_container_is_neither_shared_nor_ended(runtime: Runtime) -> None:
+    runtime.write("sleep 100", LIMITS)
+    path = f"/{runtime.id}" if runtime.manager == "cgroupfs" else f":jubako:{runtime.id}"
+    if runtime.who == USER and runtime.manager == "cgroupfs":
+        pytest.skip("each has a scope of its own, and a group below it")
+    config = json.loads((runtime.bundle / "config.json").read_text())
+    config["linux"]["cgroupsPath"] = path
+    (runtime.bundle / "config.json").write_text(json.dumps(config))
+    runtime.start()
+    done = runtime("create", "--bundle", str(runtime.bundle), f"{runtime.id}-2", check=False)
+    assert done.returncode == 1
+    assert "belongs to another" in done.stderr or "already" in done.stderr
+    assert runtime.state()["status"] == "running"
+
+
 def test_devices_of_the_host_are_out_of_roots_reach(runtime: Runtime) -> None:
     if runtime.who == USER:
         pytest.skip("in a user namespace no device can be opened that the user may not open")

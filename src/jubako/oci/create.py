@@ -217,7 +217,11 @@ class Creation:
         from jubako.oci.systemd import start_scope
 
         assert self.group is not None
-        choice = start_scope(self.group, self.resources, pid, self.container.id, self._root_outside())
+        try:
+            choice = start_scope(self.group, self.resources, pid, self.container.id, self._root_outside())
+        except JubakoError:  # as above: a unit of that name may be another container's
+            self.state = replace(self.state, unit="")
+            raise
         self._note_group(choice)
         self._restrict_devices(choice.path)
 
