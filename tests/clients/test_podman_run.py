@@ -12,6 +12,7 @@ import pytest
 from world.account import Account
 from world.box import eventually
 from world.command import Command
+from world.house import House
 from world.terminal import END_OF_FILE, INTERRUPT
 
 
@@ -264,6 +265,25 @@ def test_a_device_is_there_and_may_be_used(podman: Command) -> None:
         "test -c /dev/fuse && : </dev/fuse && echo opened",
     )
     assert result.stdout == "opened\n", str(result)
+
+
+def test_a_container_for_systemd_has_its_places(podman: Command) -> None:
+    places = "/run|/tmp|/run/lock|/var/log/journal"
+    script = f"grep -c -E ' ({places}) tmpfs rw' /proc/mounts; mkdir /sys/fs/cgroup/x && echo made"
+    result = podman("run", "--rm", "--systemd=always", "busybox", "sh", "-c", script)
+    assert result.lines == ["4", "made"], str(result)
+
+
+def test_supplementary_groups_can_be_kept(rootless_podman: Command) -> None:
+    result = rootless_podman("run", "--rm", "--group-add=keep-groups", "busybox", "id", "-u")
+    assert result.stdout == "0\n", str(result)
+
+
+def test_control_groups_can_be_split_off_the_callers(podman: Command, house: House) -> None:
+    result = podman("run", "--rm", "--cgroups=split", "--cgroupns=host", "busybox", "tail", "-n1", "/proc/self/cgroup")
+    for left in house.group.glob("**/runtime"):  # podman moves itself there
+        left.rmdir()
+    assert "/libpod-payload-" in result.stdout, str(result)
 
 
 def test_two_hundred_kilobytes_of_environment_and_arguments_arrive(podman: Command) -> None:
