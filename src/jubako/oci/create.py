@@ -27,7 +27,8 @@ from jubako.plan.capabilities import unknown_capabilities
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
 from jubako.plan.making import Making
-from jubako.plan.oci import needs_foreign_proc, plan_bundle
+from jubako.plan.oci import plan_bundle
+from jubako.plan.oci_processes import needs_foreign_proc
 from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
@@ -159,6 +160,8 @@ class Creation:
         spec, options = self.spec, self.options
         program, flags = compile_filter(spec)
         modules = find_modules(spec)
+        if spec.linux.intel_rdt is not None and not spec.linux.intel_rdt.clos_id:  # one that we make is ours to remove
+            self.state = replace(self.state, resctrl=f"{modules.resctrl}/{self.container.id}")
         extras = Extras(
             RootSource("directory", spec.root.path, pivot=not options.no_pivot),
             filter=program,

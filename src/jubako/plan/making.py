@@ -13,7 +13,7 @@ from jubako.plan.host import Host
 from jubako.plan.step import Step
 from jubako.plan.steps import identity
 from jubako.record import record, replace
-from jubako.spec.types import Linux, Process
+from jubako.spec.types import Capabilities, Linux, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def plan_last(program: Process, linux: Linux, host: Host, making: Making) -> Ite
         from jubako.plan.steps.notify import AwaitListener
 
         last = (AwaitListener(),)
-    if program.capabilities is not None:
-        program = replace(program, capabilities=possible_sets(program.capabilities))
+    # A document that says nothing of capabilities gives none, as runc and crun have it.
+    sets = possible_sets(program.capabilities or Capabilities(), host.last_cap)
+    program = replace(program, capabilities=sets)
     yield from plan_execution(program, host, making.extras, change_groups=not changed, last=last)
 
 

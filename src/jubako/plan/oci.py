@@ -9,27 +9,25 @@ child of the runtime, and whoever reaps the runtime's children inherits it.
 
 from __future__ import annotations
 
-from jubako.linux.clone import CLONE_NEWTIME, CLONE_PARENT, FLAGS
 from jubako.plan import attributes
 from jubako.plan.devices import plan_devices
 from jubako.plan.host import Host
-from jubako.plan.making import HELPERS, Making, listener_slots, plan_last, plan_user
+from jubako.plan.making import Making, listener_slots, plan_last, plan_user
 from jubako.plan.namespaces import NamespaceSet, namespaces_of, plan_identity
 from jubako.plan.oci_mounts import (
     Bundle,
     bind_sources,
-    plan_mount_sources,
     plan_mounts,
     plan_mounts_end,
     plan_shared_sources,
 )
+from jubako.plan.oci_processes import plan_outside
 from jubako.plan.step import Plan, Step
-from jubako.plan.steps import joining, lifecycle, mounts, process, rootfs, terminal
+from jubako.plan.steps import lifecycle, mounts, process, rootfs, terminal
 from jubako.plan.steps import namespaces as ns
 from jubako.plan.steps import program as program_steps
 from jubako.plan.steps.hooks import RunHooksInside, RunHooksOutside
-from jubako.plan.steps.processes import CloneInit, CloneSupervisor
-from jubako.spec.types import IdMapping, Spec
+from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,95 +39,13 @@ def plan_bundle(spec: Spec, host: Host, making: Making) -> Plan:
     Raises `UsageError` for what cannot be.
     """
     spaces = namespaces_of(spec)
-    steps = (*_outside(spec, spaces, host, making), *_inside(spec, spaces, host, making), *_start(spec, host, making))
+    attributes.check_namespaces(spec, spaces)
+    outside = plan_outside(spec, spaces, host, making, _bundle_of(making))
+    steps = (*outside, *_inside(spec, spaces, host, making), *_start(spec, host, making))
     given = ["recorder", "listener", "waiting", *(f"ns:{kind}" for kind in spaces.joined)]
     if making.console:
         given.append("console_socket")
     return Plan(steps, tuple(given))
-
-
-def is_staged(spec: Spec, spaces: NamespaceSet) -> bool:
-    """Whether a process of its own has to stand between the runtime and the container: what is joined, and a time
-    namespace with offsets, would hold for the runtime too, and for its hooks."""
-    return bool(spaces.joined) or bool(spec.linux.time_offsets)
-
-
-def _outside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
-    staged = is_staged(spec, spaces)
-    seccomp = spec.linux.seccomp
-    if making.listens and seccomp is not None:
-        from jubako.plan.steps.notify import ConnectListener, DescribeToListener
-
-        yield ConnectListener(seccomp.listener_path)
-    if staged:
-        yield CloneSupervisor(0)
-        if making.extras.cgroup:
-            from jubako.plan.steps.cgroups import OpenGroup
-
-            yield OpenGroup(making.extras.cgroup)
-    # Who runs in there already must not look into a process of ours, nor into the one that it clones (CVE-2016-9962).
-    hidden = bool(spaces.joined) and not spaces.nested
-    late = "time" in spaces.new and bool(spec.linux.time_offsets)  # a hidden process may not write its own offsets
-    score = spec.process.oom_score_adj
-    if hidden and score is not None:
-        yield lifecycle.SetOomScoreBefore(score)
-    if hidden and not late:
-        yield joining.HideJoiner()
-    for kind in _joining_order(spaces, making):
-        yield ns.JoinNamespace(kind, f"ns:{kind}")
-    if host.foreign_proc:
-        yield ns.UnshareMounts()
-        yield mounts.MountForeignProc(host.foreign_proc)
-    flags = CLONE_PARENT if staged else 0
-    for kind in spaces.new:
-        flags |= FLAGS[kind]
-    if making.in_group:
-        flags &= ~FLAGS["cgroup"]
-    if spec.linux.time_offsets and "time" in spaces.new:
-        flags &= ~CLONE_NEWTIME
-        yield ns.NewTimeNamespace(tuple((o.clock, o.secs, o.nanosecs) for o in spec.linux.time_offsets))
-    if hidden and late:
-        yield joining.HideJoiner()
-    yield CloneInit(flags, making.extras.cgroup)
-    if spaces.nested:
-        yield from _id_maps(spec.linux.uid_mappings, spec.linux.gid_mappings, making)
-    if score is not None and not hidden:
-        yield lifecycle.SetOomScoreOf(score)
-    yield from plan_mount_sources(spec, spaces, host, _bundle_of(making))
-    if making.listens and seccomp is not None:
-        state = making.state
-        yield DescribeToListener(
-            state.oci_version, state.id, state.bundle, seccomp.listener_metadata, state.annotations
-        )  # fmt: skip
-    yield lifecycle.Record("cloned")
-    yield from attributes.plan_scheduling(spec.process)
-    yield from attributes.plan_resctrl(spec.linux, making.modules, making.state.id)
-    yield from attributes.plan_net_devices(spec.linux)
-
-
-def _joining_order(spaces: NamespaceSet, making: Making) -> tuple[str, ...]:
-    """The user namespace comes last, since what it does not own cannot be joined from inside; but who has no rights
-    outside of it has to enter it first."""
-    return tuple(sorted(spaces.joined, key=lambda kind: (kind == "user") != making.powerless))
-
-
-def needs_foreign_proc(spec: Spec) -> bool:
-    """Whether the container's own process may not mount proc: its user namespace does not own the PID namespace."""
-    spaces = namespaces_of(spec)
-    return spaces.nested and "pid" in spaces.joined and any(mount.type == "proc" for mount in spec.mounts)
-
-
-def _id_maps(uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...], making: Making) -> Iterator[Step]:
-    if making.writer == HELPERS:
-        yield lifecycle.BeginIdMaps(_triples(uids), _triples(gids))
-        yield lifecycle.JoinIdMaps()
-        return
-    texts = ["".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in each) for each in (uids, gids)]
-    yield ns.WriteIdMaps(texts[0], texts[1], deny_setgroups=making.deny_setgroups)
-
-
-def _triples(mappings: tuple[IdMapping, ...]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((m.container_id, m.host_id, m.size) for m in mappings)
 
 
 def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Iterator[Step]:
@@ -154,6 +70,7 @@ def _inside(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -> Ite
     if spec.root.readonly:
         yield rootfs.MakeRootReadOnly()
     yield process.HideProcess()
+    yield from attributes.plan_memory(spec.linux)
     yield lifecycle.LookUpProgram(spec.process.args[0], spec.process.env, spec.process.cwd or "/")
     yield lifecycle.Record("created")
     yield lifecycle.AwaitCaller()
@@ -167,11 +84,11 @@ def _file_system(spec: Spec, spaces: NamespaceSet, host: Host, making: Making) -
     yield rootfs.BindRootInPlace(source.path)
     yield from plan_mounts(spec, spaces, host, _bundle_of(making))
     yield from plan_devices(spec, spaces, host)
-    yield from plan_mounts_end(spec)
     if terminal_wanted:
         size = spec.process.console_size
         yield terminal.OpenTerminal(size.height if size else 0, size.width if size else 0)
         yield lifecycle.SendTerminal() if making.console else terminal.KeepTerminal()
+    yield from plan_mounts_end(spec)
     outside = (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime))
     for point, each in outside:
         if each:
@@ -200,7 +117,6 @@ def _start(spec: Spec, host: Host, making: Making) -> Iterator[Step]:
     yield terminal.OwnStreams()
     for limit in program.rlimits:
         yield process.SetRlimit(limit.type, limit.soft, limit.hard)
-    yield from attributes.plan_memory(spec.linux)
     yield from plan_last(program, spec.linux, host, making)
 
 

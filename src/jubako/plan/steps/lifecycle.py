@@ -98,14 +98,15 @@ class BeginIdMaps(Step):
     uids: tuple[tuple[int, int, int], ...]
     gids: tuple[tuple[int, int, int], ...]
 
-    needs = ("init_pid",)
+    of = "init_pid"
+    needs = (of,)
     produces = ("id_maps",)
 
     def apply(self, slots: Slots) -> None:
         from jubako.ids.idmap import IdMap
         from jubako.ids.newidmap import begin_id_maps
 
-        slots["id_maps"] = begin_id_maps(slots["init_pid"], IdMap.of(*self.uids), IdMap.of(*self.gids))
+        slots["id_maps"] = begin_id_maps(slots[self.of], IdMap.of(*self.uids), IdMap.of(*self.gids))
 
     def call(self) -> str:
         uids, gids = (" ".join(str(number) for entry in each for number in entry) for each in (self.uids, self.gids))
@@ -128,6 +129,19 @@ class JoinIdMaps(Step):
 
     def call(self) -> str:
         return "wait4(newuidmap); wait4(newgidmap)"
+
+
+@step(actor=RUNTIME)
+class BeginStageMaps(BeginIdMaps):
+    """The same for a stage that makes the container's user namespace itself."""
+
+    of = "supervisor_pid"
+    needs = (of,)
+
+
+@step(actor=RUNTIME)
+class JoinStageMaps(JoinIdMaps):
+    """Wait until both have written the stage's map."""
 
 
 @step(actor=RUNTIME)
