@@ -12,7 +12,6 @@ import pytest
 from world.account import Account
 from world.box import eventually
 from world.command import Command
-from world.house import House
 from world.terminal import END_OF_FILE, INTERRUPT
 
 
@@ -277,13 +276,6 @@ def test_a_container_for_systemd_has_its_places(podman: Command) -> None:
 def test_supplementary_groups_can_be_kept(rootless_podman: Command) -> None:
     result = rootless_podman("run", "--rm", "--group-add=keep-groups", "busybox", "id", "-u")
     assert result.stdout == "0\n", str(result)
-
-
-def test_control_groups_can_be_split_off_the_callers(podman: Command, house: House) -> None:
-    result = podman("run", "--rm", "--cgroups=split", "--cgroupns=host", "busybox", "tail", "-n1", "/proc/self/cgroup")
-    for left in house.group.glob("**/runtime"):  # podman moves itself there
-        left.rmdir()
-    assert "/libpod-payload-" in result.stdout, str(result)
 
 
 def test_two_hundred_kilobytes_of_environment_and_arguments_arrive(podman: Command) -> None:
