@@ -266,6 +266,18 @@ def test_a_device_is_there_and_may_be_used(podman: Command) -> None:
     assert result.stdout == "opened\n", str(result)
 
 
+def test_a_container_for_systemd_has_its_places(podman: Command) -> None:
+    places = "/run|/tmp|/run/lock|/var/log/journal"
+    script = f"grep -c -E ' ({places}) tmpfs rw' /proc/mounts; mkdir /sys/fs/cgroup/x && echo made"
+    result = podman("run", "--rm", "--systemd=always", "busybox", "sh", "-c", script)
+    assert result.lines == ["4", "made"], str(result)
+
+
+def test_supplementary_groups_can_be_kept(rootless_podman: Command) -> None:
+    result = rootless_podman("run", "--rm", "--group-add=keep-groups", "busybox", "id", "-u")
+    assert result.stdout == "0\n", str(result)
+
+
 def test_two_hundred_kilobytes_of_environment_and_arguments_arrive(podman: Command) -> None:
     long = "x" * 100_000
     result = podman(

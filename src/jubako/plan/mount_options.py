@@ -136,7 +136,7 @@ def read_options(options: tuple[str, ...]) -> Options:
             recursive_cleared = recursive_cleared & ~set_ | clear
         elif option in PROPAGATIONS:
             propagations.append(PROPAGATIONS[option])
-        elif option not in _OTHERS and option != "nofail":
+        elif option and option not in _OTHERS and option != "nofail":  # `podman run --systemd` has an empty one
             data.append(option)
     given = frozenset(options)
     return Options(

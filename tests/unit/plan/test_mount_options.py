@@ -113,3 +113,7 @@ def test_no_list_of_options_sets_and_clears_one_attribute_at_once(options: list[
         assert not times or clear & mnt.MOUNT_ATTR__ATIME
     assert not found.flags & found.cleared
     assert attributes_of(0, 0) == (0, 0)
+
+
+def test_an_empty_option_is_none() -> None:
+    assert read_options(("rw", "")).data == ()
