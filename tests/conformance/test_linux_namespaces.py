@@ -158,13 +158,6 @@ def test_ids_of_others(runtime: Runtime, bundle: Bundle):
     runtime.refuses(bundle)
 
 
-@rule("config-linux.md", "User namespace mappings", "MUST", "A new user namespace needs maps.")
-@only_root
-def test_a_user_namespace_without_maps(runtime: Runtime, bundle: Bundle):
-    bundle.namespace("user")
-    runtime.fails(bundle)
-
-
 @rule("config-linux.md", "User namespace mappings", "SHOULD", "The owners of the root file system are not changed.")
 def test_owners_are_not_changed(runtime: Runtime, bundles: Callable[..., Bundle]):
     bundle = bundles(maps="all")
@@ -337,7 +330,7 @@ def test_the_memory_policy(runtime: Runtime, bundle: Bundle, given: dict[str, ob
 )
 def test_a_memory_policy_that_cannot_be(runtime: Runtime, bundle: Bundle, given: dict[str, object]):
     bundle.linux["memoryPolicy"] = given
-    assert "emory" in runtime.refuses(bundle)
+    assert "mory" in runtime.fails(bundle)
 
 
 @rule("config-linux.md", "IntelRdt", "MUST", "`intelRdt` without a mounted resctrl file system is an error.")

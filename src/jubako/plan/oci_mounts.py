@@ -145,10 +145,10 @@ def _plan_new(
 ) -> Iterator[Step]:
     real = _is_real_root(spaces, host)
     if mount.type == "proc":
-        if spaces.is_own("pid") or real:
+        joined = "pid" in spaces.joined
+        if spaces.is_own("pid") or real or (joined and not host.foreign_proc):  # never the host's in a joined one
             yield _new(mount, options, target, bundle, "only the processes of the container's PID namespace")
         else:
-            joined = "pid" in spaces.joined and host.foreign_proc
             yield _of_host(host.foreign_proc if joined else "/proc", options, target)
     elif mount.type == "sysfs":
         if spaces.is_own("network") or real:

@@ -168,6 +168,8 @@ def _check_linux(linux: Linux) -> None:
         for name, most in (("major", 0xFFF), ("minor", 0xFFFFF)):  # dev_t of the kernel
             if not 0 <= getattr(device, name) <= most:
                 raise Wrong(f"must lie between 0 and {most}", f"devices[{position}].{name}")
+        if device.type != "p" and device.major == 0:  # the kernel gives no device this number
+            raise Wrong("is required", f"devices[{position}].major")
     for offset in linux.time_offsets:
         if offset.clock not in ("monotonic", "boottime"):
             raise Wrong("only the clocks monotonic and boottime can be moved", f"timeOffsets.{offset.clock}")

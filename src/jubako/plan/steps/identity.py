@@ -62,7 +62,12 @@ class SetUser(Step):
         user: ResolvedUser = slots["user"]
         if self.change_groups:
             # with the primary group, so that it is no way around a group's missing rights either (CVE-2022-36109)
-            os.setgroups(tuple(dict.fromkeys((user.gid, *user.additional_gids))))
+            groups = tuple(dict.fromkeys((user.gid, *user.additional_gids)))
+            try:
+                os.setgroups(groups)
+            except PermissionError:  # in a user namespace that was joined, and whose groups are for ever the caller's
+                if groups != (user.gid,) or not _groups_are_denied():
+                    raise
         if self.keep_capabilities:
             prctl.prctl(prctl.PR_SET_KEEPCAPS, 1)
         os.setresgid(user.gid, user.gid, user.gid)
@@ -84,6 +89,14 @@ class SetUser(Step):
                 " give more subordinate ids, or another --user or --userns"
             )
         return "supplementary groups cannot be set in a single-id map" if errno_ == errno.EPERM else ""
+
+
+def _groups_are_denied() -> bool:
+    try:
+        with open("/proc/self/setgroups", "rb", buffering=0) as file:
+            return file.read(8) == b"deny\n"
+    except OSError:
+        return False
 
 
 @step()
