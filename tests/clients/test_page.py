@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/use-as-an-oci-runtime.md"
 MARK = "<!-- tested: with real clients -->"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def files(house: House, runtime: str) -> dict[str, str]:
     """The page's files. Those of podman and containerd are written into the house; the daemons' have been read."""
     if os.environ.get("JUBAKO_TEST_RUNTIME"):

@@ -1,7 +1,7 @@
 """Whatever config.json says, the runtime answers: no traceback, no hang, and nothing is left (see `clean` too).
 
 Whole documents are changed at random places and given to `create` or `run`. The same examples come each time;
-JUBAKO_TEST_DEPTH=10 takes ten times as many, new ones each time. What once went wrong is kept as an `@example`.
+JUBAKO_TEST_DEPTH=10 takes ten times as many, new ones each time. What once went wrong is kept in FOUND.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jubako.plan.mount_options import MOUNT_OPTIONS
 from oci.conftest import call, left
+from oci.test_bad_config import changed as with_value
 from world.bundle import Bundle, mapping
 from world.command import Result
 from world.faults import LONGEST, NEVER
@@ -194,11 +195,27 @@ def test_whole_documents_with_something_else_in_them(answers: Answers) -> None:
 
     @examples(30)
     @given(CHANGES, st.sampled_from(("run", "run", "create")))
-    @example([("replace", 0, 0, None)], "run")
     def try_one(changes: list[tuple[str, int, int, Any]], command: str) -> None:
         answers(changed(base, changes), command)
 
     try_one()
+
+
+# (path, value): what once ended in a fault, a silent failure or a hang
+FOUND: tuple[tuple[str, Any], ...] = (
+    ("annotations", {"org.example": "\udcff"}),
+    ("hooks.poststart[0].timeout", 2**31 - 1),
+    ("hooks.createContainer[0].args", ["true", "x" * 1_000_000]),
+    ("process.args", ["x" * 1_000_000]),
+    ("linux.timeOffsets", {"boottime": {"secs": 5}}),
+    ("root.path", "/proc/self/fd/0"),
+)
+
+
+@pytest.mark.parametrize(("path", "value"), FOUND, ids=[path for path, _ in FOUND])
+def test_documents_that_once_went_wrong(path: str, value: Any, answers: Answers) -> None:
+    for command in ("create", "run"):
+        answers(with_value(answers.bundle.config, path, value), command)
 
 
 def test_texts_that_were_damaged(answers: Answers) -> None:

@@ -232,3 +232,15 @@ def test_a_first_process_killed_while_start_waits_for_it(
     starting.wait(10)
     assert box.status == "stopped"
     nothing_stays(box.id, "init killed")
+
+
+def test_what_the_program_left_beside_it_ends_without_a_pid_namespace_too(
+    runtime: Runtime, bundle: Bundle, nothing_stays: Callable[[str, str], None]
+) -> None:
+    bundle.no_namespace("pid")
+    bundle.sh("(sleep 1000 &) ; sleep 1001 & echo ready; exec sleep 1002")
+    for flags in ((), ("--cgroup-manager", "disabled")):
+        runtime.flags = flags
+        box = runtime.start_new(bundle)
+        box.read_until("ready")
+        nothing_stays(box.id, "a host's PID namespace")

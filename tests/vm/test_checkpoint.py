@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ Oci = Callable[..., str]
 def oci(tmp_path: Path) -> Iterator[Oci]:
     """Runs the runtime, which has systemd make the groups, and deletes what is left."""
     root = tmp_path / "state"
+    root.mkdir(0o700)
 
     def run(*words: str | Path, fails: bool = False) -> str:
         argv = (sys.executable, "-m", "jubako", "oci", "--root", root, "--systemd-cgroup", *words)
@@ -40,7 +42,8 @@ def oci(tmp_path: Path) -> Iterator[Oci]:
 def bundle(tmp_path: Path) -> Path:
     place = tmp_path / "bundle"
     place.mkdir()
-    make_root(place / "rootfs", Path("/bin/busybox"))
+    shutil.copy("/bin/busybox", tmp_path / "busybox")  # to be linked into the root
+    make_root(place / "rootfs", tmp_path / "busybox")
     config = default_config()
     config["process"]["args"] = ["sh", "-c", COUNTER]
     config["linux"]["cgroupsPath"] = "system.slice:jubako:here"

@@ -1,4 +1,4 @@
-"""The daemons of engines in the house: containerd, dockerd, and Slurm's on one machine; each ended with the session.
+"""The daemons of engines in the house: containerd, dockerd, and Slurm's on one machine; each ended with its block.
 
 A daemon is started as its package would start it, without an init system: in the foreground, its output in a log that
 is shown when it does not answer in time.

@@ -144,6 +144,15 @@ def owner_namespace(fd: int) -> int:
     return fcntl.ioctl(fd, _NS_GET_USERNS)
 
 
+def is_owned_by(fd: int, user: os.stat_result) -> bool:
+    """Whether the user namespace of which `user` is the status owns the namespace `fd`."""
+    owner = owner_namespace(fd)
+    try:
+        return os.path.samestat(os.fstat(owner), user)
+    finally:
+        os.close(owner)
+
+
 def namespace_names(flags: int) -> str:
     """`flags` in words, for messages: "user, mount, pid"."""
     return ", ".join(name for name, flag in FLAGS.items() if flags & flag)

@@ -7,7 +7,7 @@ import os
 from jubako.errors import JubakoError, UsageError
 from jubako.ids.newidmap import effective_capabilities
 from jubako.linux import scm
-from jubako.linux.clone import FLAGS, namespace_path, open_namespace, owner_namespace
+from jubako.linux.clone import FLAGS, is_owned_by, namespace_path, open_namespace
 from jubako.linux.pidfd import host_pid, open_process, start_time
 from jubako.oci.bundle import read_config, read_text
 from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
@@ -174,7 +174,7 @@ def _open_namespaces(container: Container, state: State, slots: Slots) -> Iterat
     before: list[str] = []
     if "user" in foreign and effective_capabilities() >> 21 & 1:
         own = os.fstat(slots["ns:user"])
-        before = [kind for kind in foreign if kind != "user" and not _is_owned_by(slots[f"ns:{kind}"], own)]
+        before = [kind for kind in foreign if kind != "user" and not is_owned_by(slots[f"ns:{kind}"], own)]
     rank = {"user": 1, "mount": 3}
     yield from sorted(foreign, key=lambda kind: 0 if kind in before and kind != "mount" else rank.get(kind, 2))
 
@@ -210,14 +210,6 @@ def _ask_for_namespaces(container: Container) -> dict[str, int]:
     if not kinds:
         raise JubakoError("ask for the namespaces of container", container.id, reason="its first process has ended")
     return dict(zip(kinds.decode().split(","), descriptors, strict=True))
-
-
-def _is_owned_by(fd: int, user: os.stat_result) -> bool:
-    owner = owner_namespace(fd)
-    try:
-        return os.path.samestat(os.fstat(owner), user)
-    finally:
-        os.close(owner)
 
 
 def _apply(

@@ -49,6 +49,7 @@ def _steps(
             state.oci_version, state.id, state.bundle, linux.seccomp.listener_metadata, state.annotations,
             status="running", container_pid=making.container_pid, joined=True,
         )  # fmt: skip
+    yield joining.TellProgram()
     if "user" in kinds:
         yield namespaces.TakeRootIds(keep_groups=making.deny_setgroups or making.keep_groups)
     yield process.BeginSession()

@@ -184,7 +184,7 @@ def test_exec_hides_before_it_joins_and_clones_a_sibling() -> None:
     making = Making(Extras(RootSource("joined")), STATE)
     plan = plan_exec(Process(cwd="/", args=("sh",)), Linux(), ("network", "user", "mount"), USER, making)
     plan.check_slots()
-    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "TakeRootIds")
+    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "TellProgram", "TakeRootIds")
     assert only(plan, "CloneJoined").flags & clone.CLONE_PARENT
     assert [step.kind for step in steps(plan, "JoinNamespace")] == ["network", "user", "mount"]
     assert in_order(plan, "TakeRootIds", "HideProcess", "CloseDescriptors", "EnterDirectory", "FilterAndExec")

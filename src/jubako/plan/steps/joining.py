@@ -41,6 +41,19 @@ class CloneJoined(Clone):
         return "start the program's process"
 
 
+@step(actor=RUNTIME)
+class TellProgram(Step):
+    """The runtime is told which process will be the program: its own child, cloned by another."""
+
+    needs = ("init_pidfd",)
+
+    def apply(self, slots: Slots) -> None:
+        return
+
+    def call(self) -> str:
+        return "recvmsg(SCM_RIGHTS): a pidfd of the program's process"
+
+
 @step(actor=SUPERVISOR)
 class HideJoiner(Step):
     """Before it enters, this process becomes unreadable for root of the container (CVE-2016-9962)."""
