@@ -55,7 +55,10 @@ def with_own_ids(bundle: Bundle) -> None:
 
 
 def lay_traps(bundle: Bundle) -> tuple[str, ...]:
-    """Programs in the root that are, or are interpreted by, whatever process starts them."""
+    """Programs in the root that are, or are interpreted by, whatever process starts them; Python's files are there."""
+    for libraries in ("/usr/lib", "/lib", "/lib64"):
+        if os.path.isdir(libraries):
+            bundle.mount(libraries, "bind", libraries, ["rbind", "ro"])
     for name, target in (("exe", "/proc/self/exe"), ("task", "/proc/thread-self/exe"), ("one", "/proc/1/exe")):
         (bundle.rootfs / name).symlink_to(target)
     for name, interpreter in (("direct", "/proc/self/exe"), ("linked", "/exe")):
