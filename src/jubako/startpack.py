@@ -36,6 +36,14 @@ _LAST = {
     OCI_START: "jubako.oci.state",
 }
 """The modules of a list up to this one are needed in any case, and before the first process is forked."""
+_ALSO = {
+    OCI_CREATE: (
+        "jubako.linux.bpf_devices", "jubako.oci.devices", "jubako.plan.steps.cgroups", "jubako.plan.steps.joining",
+        "jubako.linux.fsopen", "jubako.linux.procfs", "jubako.linux.lsm", "jubako.linux.ioprio",
+        "jubako.linux.mempolicy", "jubako.linux.personality", "jubako.linux.sched", "jubako.plan.steps.attributes",
+    ),
+}  # fmt: skip
+"""What the lists do not have, since they are an ordinary user's: what root's containers and engines' documents need."""
 _OF_FUNCTIONS = 0x3  # CO_OPTIMIZED | CO_NEWLOCALS
 _CO_HAS_DOCSTRING = 0x4000000
 _OCI_COMMANDS = {
@@ -160,7 +168,8 @@ def keep(pack: str, kind: str = RUN) -> None:
     try:
         with open(list_of(kind)) as file:
             names = [name for name in file.read().split() if name.partition(".")[0] == "jubako"]
-        data = _HEADER + marshal.dumps(tuple(_module(name) for name in names if name not in (__name__, "jubako")))
+        wanted = dict.fromkeys((*names, *_ALSO.get(kind, ())))
+        data = _HEADER + marshal.dumps(tuple(_module(name) for name in wanted if name not in (__name__, "jubako")))
         directory = os.path.dirname(pack)
         os.makedirs(directory, 0o700, exist_ok=True)
         _check(os.stat(directory))

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(ordinary_account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = os.environ.get("JUBAKO_TEST_CLIENTS", "")
     if not root and "clients" in os.environ.get("JUBAKO_TEST_LOST", "").split():
@@ -48,13 +48,13 @@ def house(ordinary_account: Account, tmp_path_factory: pytest.TempPathFactory) -
     built.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def runtime(house: House) -> str:
     """The path of the runtime in the house."""
     return os.environ.get("JUBAKO_TEST_RUNTIME") or client.install_runtime(house)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def archive(house: House, docker_archive: Path) -> str:
     """An archive of the image `busybox:latest`, inside the house."""
     inside = "/tmp/busybox.tar"
@@ -63,12 +63,12 @@ def archive(house: House, docker_archive: Path) -> str:
     return inside
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def podman_configured(house: House) -> None:
     house.path("etc/containers/containers.conf").write_text(CONTAINERS_CONF)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def podman_stores(
     house: House, runtime: str, archive: str, podman_configured: None, ordinary_account: Account
 ) -> dict[str, Account | None]:
@@ -114,7 +114,7 @@ def _podman(house: House, runtime: str, account: Account | None) -> Iterator[Com
 def _leaves_nothing_in_the_house(
     request: pytest.FixtureRequest, house: House, ordinary_account: Account
 ) -> Iterator[None]:
-    """As `clean` does for the machine. Daemons start before it looks, since their fixtures are of the session."""
+    """As `clean` does for the machine. Daemons start before it looks, since their fixtures are of the package."""
     before = client.look(house, (ordinary_account,))
     yield
     left = client.left_since(house, (ordinary_account,), before)
@@ -139,23 +139,33 @@ def house_file(house: House, request: pytest.FixtureRequest) -> Iterator[Callabl
 # --- daemons ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def containerd(house: House, oci_archive: Path) -> Iterator[None]:
     shutil.copy(oci_archive, house.path("tmp/busybox-oci.tar"))
     with daemons.containerd(house):
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def containerd_image(house: House, runtime: str, containerd: None) -> str:
+    """The image that containerd has. One container has run, so its namespace's group and state directory are there."""
+    name = "localhost/busybox:latest"
+    ctr = client.client(house, None, "ctr")
+    ctr("images", "import", "--index-name", name, "/tmp/busybox-oci.tar", check=True)
+    ctr("run", "--rm", "--runc-binary", runtime, *daemons.NO_SHARES, name, "first", "true", check=True)
+    return name
+
+
+@pytest.fixture(scope="package")
 def dockerd(house: House, runtime: str, archive: str, containerd: None) -> Iterator[None]:
     with daemons.dockerd(house, runtime):
         docker = client.client(house, None, "docker")
         docker("load", "--quiet", "--input", archive, check=True)
-        docker("run", "--rm", "--runtime=tested", "busybox", "true", check=True)
+        docker("run", "--rm", "--runtime=jubako", "busybox", "true", check=True)
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slurm(house: House, runtime: str) -> Iterator[None]:
     with daemons.slurm(house, runtime):
         yield

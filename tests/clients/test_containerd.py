@@ -11,19 +11,8 @@ import pytest
 from world import client
 from world.box import eventually
 from world.command import Command, Result
+from world.daemons import NO_SHARES
 from world.house import House
-
-IMAGE = "localhost/busybox:latest"
-NO_SHARES = ("--cpu-shares", "0")
-"""`ctr` asks for 1024 shares by itself, which a machine without the cpu controller cannot give."""
-
-
-@pytest.fixture(scope="session")
-def image(house: House, runtime: str, containerd: None) -> str:
-    ctr = client.client(house, None, "ctr")
-    ctr("images", "import", "--index-name", IMAGE, "/tmp/busybox-oci.tar", check=True)
-    ctr("run", "--rm", "--runc-binary", runtime, *NO_SHARES, IMAGE, "first", "true", check=True)
-    return IMAGE
 
 
 @pytest.fixture
@@ -37,11 +26,11 @@ def ctr(house: House, containerd: None) -> Iterator[Command]:
 
 
 @pytest.fixture
-def run(ctr: Command, runtime: str, image: str) -> Callable[..., Result]:
+def run(ctr: Command, runtime: str, containerd_image: str) -> Callable[..., Result]:
     """`ctr run` of NAME with the tested runtime; `flags` go before the image."""
 
     def start(name: str, *argv: str, flags: tuple[str, ...] = (), **options: Any) -> Result:
-        return ctr("run", "--runc-binary", runtime, *NO_SHARES, *flags, image, name, *argv, **options)
+        return ctr("run", "--runc-binary", runtime, *NO_SHARES, *flags, containerd_image, name, *argv, **options)
 
     return start
 
@@ -62,9 +51,9 @@ def test_a_program_that_is_missing_is_told_by_name(run: Callable[..., Result]) -
     assert "/nowhere" in result.stderr
 
 
-def test_a_terminal_works(ctr: Command, runtime: str, image: str) -> None:
+def test_a_terminal_works(ctr: Command, runtime: str, containerd_image: str) -> None:
     terminal = ctr.terminal(
-        "run", "--rm", "-t", "--runc-binary", runtime, *NO_SHARES, image, "screen", "sh", rows=31, columns=91
+        "run", "--rm", "-t", "--runc-binary", runtime, *NO_SHARES, containerd_image, "screen", "sh", rows=31, columns=91
     )
     terminal.send("tty; until [ \"$(stty size)\" = '31 91' ]; do sleep 0.1; done; echo siz''ed; exit 6\n")
     terminal.read_until("^/dev/pts/[0-9]+\\s")

@@ -14,7 +14,7 @@ from world.command import Command
 from world.house import House
 
 WAITING = ("sh", "-c", "trap 'exit 7' TERM; echo started; while :; do sleep 0.1; done")
-RUN = ("run", "--runtime=tested")
+RUN = ("run", "--runtime=jubako")
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_containers_of_a_network_find_each_other_by_name(docker: Command) -> Non
         serve = "mkdir /www && echo served >/www/index.html && exec httpd -f -p 8080 -h /www"
         docker(*RUN, "-d", "--name", "server", "--network=quarter", "busybox", "sh", "-c", serve, check=True)
         script = "until wget -q -O - http://server:8080/; do sleep 0.1; done"
-        result = docker(*RUN, "--rm", "--network=quarter", "busybox", "timeout", "10", "sh", "-c", script)
+        result = docker(*RUN, "--rm", "--network=quarter", "busybox", "timeout", "-s", "KILL", "10", "sh", "-c", script)
         assert result.stdout == "served\n", str(result)
     finally:
         docker("rm", "--force", "server")
@@ -183,7 +183,7 @@ def test_a_device_that_was_not_given_cannot_be_opened(docker: Command) -> None:
 
 def test_the_runtime_can_be_the_default(docker: Command, house: House, runtime: str) -> None:
     known = json.loads(docker("info", "--format", "{{json .Runtimes}}", check=True).stdout)
-    assert known["tested"]["path"] == runtime
+    assert known["jubako"]["path"] == runtime
 
 
 def test_five_at_once(docker: Command) -> None:

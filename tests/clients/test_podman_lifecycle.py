@@ -194,6 +194,19 @@ def test_the_runtime_is_named_in_what_podman_tells(podman: Command, runtime: str
     )
 
 
+def test_a_container_goes_on_from_its_checkpoint(root_podman: Command) -> None:
+    script = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.1; done"
+    root_podman("run", "-d", "--network=none", "--name", "counter", "busybox", "sh", "-c", script, check=True)
+    assert eventually(lambda: "\n3\n" in root_podman("logs", "counter").stdout)
+    root_podman("container", "checkpoint", "counter", check=True)
+    assert status(root_podman, "counter").startswith("exited")
+    before = root_podman("logs", "counter").lines
+    root_podman("container", "restore", "counter", check=True)
+    assert eventually(lambda: len(root_podman("logs", "counter").lines) > len(before) + 2)
+    numbers = [int(line) for line in root_podman("logs", "counter").lines]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_change_of_the_file_system_is_seen_and_committed(podman: Command) -> None:
     podman("run", "--name", "changed", "busybox", "sh", "-c", "echo new >/new", check=True)
     assert "A /new\n" in podman("diff", "changed", check=True).stdout

@@ -77,7 +77,9 @@ def test_containers_of_a_network_find_each_other_by_name(root_podman: Command) -
     try:
         root_podman("run", "-d", "--name", "server", "--network=quarter", "busybox", *SERVE, check=True)
         script = "until wget -q -O - http://server:8080/; do sleep 0.1; done"
-        result = root_podman("run", "--rm", "--network=quarter", "busybox", "timeout", "10", "sh", "-c", script)
+        result = root_podman(
+            "run", "--rm", "--network=quarter", "busybox", "timeout", "-s", "KILL", "10", "sh", "-c", script
+        )
         assert result.stdout == "served\n", str(result)
     finally:
         root_podman("network", "rm", "--force", "--time", "0", "quarter", check=True)

@@ -20,7 +20,7 @@ from world.house import House
 BUNDLE = "/srv/bundle"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bundle(house: House, runtime: str, busybox_rootfs: Path, ordinary_account: Account, slurm: None) -> str:
     """The account's bundle, its configuration as the runtime's `spec --rootless` writes it, without a terminal."""
     directory = house.path(BUNDLE)

@@ -91,6 +91,24 @@ def test_preserved_descriptors(runtime: Runtime, bundle: Bundle):
     assert done.stdout.partition(chr(10))[0] == "through the pipe", done.stderr
 
 
+@rule("command line", "run", "common", "LISTEN_FDS sockets of systemd's activation are passed, and told of inside.")
+def test_activated_sockets(runtime: Runtime, bundle: Bundle):
+    read, write = os.pipe()
+    try:
+        os.write(write, b"through the socket\n")
+        bundle.sh("head -n 1 <&3; echo $LISTEN_FDS $LISTEN_PID; [ -e /proc/self/fd/4 ] || echo no more")
+        bundle.write()
+        script = f'exec 3</proc/self/fd/{read} 4<&-; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+        argv = runtime.argv("run", "--bundle", bundle.path, "jubako-test-activated")
+        done = subprocess.run(
+            ("sh", "-c", script, "sh", *argv), pass_fds=(read,), capture_output=True, text=True, timeout=60
+        )
+    finally:
+        os.close(read)
+        os.close(write)
+    assert done.stdout.splitlines()[:2] == ["through the socket", "1 1"], done.stderr
+
+
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 

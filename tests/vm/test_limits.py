@@ -205,10 +205,42 @@ def test_the_group_of_a_user_is_limited_where_systemd_delegated_it(as_tester):
         scope=True,
     )
     assert found[0].startswith("/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/")
-    assert found[0].endswith("/jubako-one")
+    assert found[0].endswith(".scope/jubako-one")
     assert found[1] == ["3", str(50 * MIB), "50000"]
     assert "fork" in found[2]
     assert found[3] is False
+
+
+def test_what_systemd_has_not_delegated_is_left_to_it(as_tester):
+    """The user may write there, but systemd would take the controllers away from it."""
+    text = as_tester(
+        """
+        import json, os, time
+        from jubako.errors import JubakoError
+        from jubako.linux import cgroup
+        from jubako.oci.cgroups import choose_group, make_group
+        from jubako.record import replace
+        from jubako.spec.defaults import default
+        from jubako.spec.load import load_resources
+        resources = load_resources({"pids": {"limit": 3}})
+        document = default()
+        document = replace(document, linux=replace(document.linux, resources=resources))
+        own = cgroup.directory_of()
+        child = os.fork()  # somebody else in the group: then nobody steps aside
+        if not child:
+            time.sleep(60)
+        choice = choose_group(document, "one")
+        try:
+            make_group(choice, resources)
+        except JubakoError as failure:
+            print(json.dumps([choice.path == own + "/jubako-one", str(failure), os.listdir(own).count("jubako-one")]))
+        os.kill(child, 9)
+        """,
+        scope=True,
+    )
+    assert text[0]
+    assert "a group that has processes itself can hand no controller down" in text[1]
+    assert text[2] == 0
 
 
 def test_a_user_outside_of_a_delegated_group_is_told_what_to_do(as_tester):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,8 @@ def delegated_group(account: Account) -> Iterator[tuple[str, ...]]:
         yield ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, group.name)
     finally:
         subprocess.run(("sh", "-c", 'echo 1 > "$0/cgroup.kill"', group), stderr=subprocess.DEVNULL)
+        while "populated 1" in (group / "cgroup.events").read_text():
+            time.sleep(0.01)
         for path, _, _ in os.walk(group, topdown=False):
             os.rmdir(path)
 

@@ -16,7 +16,7 @@ from world.account import Account, myself
 from world.command import Command
 from world.house import House
 
-STATE_DIRECTORIES = ("run/jubako", "run/crun", "run/runc", "run/containerd/runc")
+STATE_DIRECTORIES = ("run/jubako", "run/crun", "run/runc", "run/containerd/runc", "run/docker/runtime-runc")
 """Where runtimes keep a directory for each container, below the house's root or an account's run-time directory."""
 
 _SETTLE_SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""The daemons of engines in the house: containerd, dockerd, and Slurm's on one machine; each ended with the session.
+"""The daemons of engines in the house: containerd, dockerd, and Slurm's on one machine; each ended with its block.
 
 A daemon is started as its package would start it, without an init system: in the foreground, its output in a log that
 is shown when it does not answer in time.
@@ -18,6 +18,9 @@ from pathlib import Path
 from world.house import House
 
 _START_SECONDS = 30
+
+NO_SHARES = ("--cpu-shares", "0")
+"""`ctr run` asks for 1024 shares by itself, which a machine without the cpu controller cannot give."""
 
 CONTAINERD_TOML = """
 version = 2
@@ -67,13 +70,13 @@ def containerd(house: House) -> Iterator[None]:
 
 @contextmanager
 def dockerd(house: House, runtime: str) -> Iterator[None]:
-    """Docker with our runtime by the name `tested`, upon the containerd that is there."""
+    """Docker with our runtime by the name `jubako`, upon the containerd that is there."""
     configuration = {
-        "runtimes": {"tested": {"path": runtime}},
+        "runtimes": {"jubako": {"path": runtime}},
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "containerd": "/run/containerd/containerd.sock",
+        "iptables": False,  # its rules drop what goes between podman's containers; ports on loopback need none
         "ip6tables": False,
-        "dns": ["127.0.0.1"],
     }
     _write(house, "etc/docker/daemon.json", json.dumps(configuration))
     with _daemon(house, "dockerd", "--log-level", "warn", ready=("docker", "version")):

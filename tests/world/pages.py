@@ -42,12 +42,19 @@ def blocks(page: Path) -> Iterator[tuple[str, str, int]]:
         yield found[1], found[2], text.count("\n", 0, found.start()) + 2
 
 
-def run_session(shown: list[Shown], cwd: Path, env: Mapping[str, str], timeout: float = 120) -> list[list[str]]:
-    """Run the commands in one shell; the lines that each has printed."""
+def run_session(
+    shown: list[Shown], cwd: Path, env: Mapping[str, str], timeout: float = 120, prefix: tuple[str, ...] = ()
+) -> list[list[str]]:
+    """Run the commands in one shell, `prefix` before it; the lines that each has printed."""
     script = "".join(f"{{ {item.command}\n}} 2>&1\nprintf '\\001\\n'\n" for item in shown)
     script += "kill $(jobs -p) 2>/dev/null\nwait\n"
     done = subprocess.run(
-        ("bash", "-c", script), cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout
+        (*prefix, "bash", "-c", script),
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
     )
     outputs = done.stdout.decode(errors="replace").split("\x01\n")
     assert len(outputs) == len(shown) + 1, f"the session ended early:\n{done.stdout.decode()}\n{done.stderr.decode()}"
@@ -64,6 +71,11 @@ def differences(shown: list[Shown], outputs: list[list[str]], account: Account) 
         if not _fits(wanted, [line.rstrip() for line in output]):
             told.append("\n".join((f"line {item.line}: $ {item.command}", "shown:", *wanted, "said:", *output)))
     return told
+
+
+def files(page: Path) -> dict[str, str]:
+    """The files that a page tells to write: a line with the path alone (`/etc/…`:), and the block that follows it."""
+    return dict(re.findall(r"^`(/[^`\n]+)`:\n\n```\w*\n(.*?)^```$", page.read_text(), re.M | re.S))
 
 
 def links(page: Path) -> list[str]:

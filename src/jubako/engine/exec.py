@@ -17,7 +17,7 @@ from jubako.engine.prepare import compile_filter, ids_for
 from jubako.engine.streams import StreamRequest, Streams
 from jubako.errors import UsageError
 from jubako.ids.base_ids import BaseIds
-from jubako.linux.clone import namespace_path, owner_namespace, parent_namespace
+from jubako.linux.clone import is_owned_by, namespace_path, parent_namespace
 from jubako.linux.pidfd import send_signal
 from jubako.paths import Paths, find_paths
 from jubako.plan.extras import Extras
@@ -95,7 +95,7 @@ def open_namespaces(paths: Paths, container: store.Container) -> tuple[dict[str,
     if "user" not in foreign:
         return namespaces, tuple(sorted(foreign, key=lambda kind: kind == "mount"))
     own = os.fstat(namespaces["user"])
-    before = [kind for kind in foreign if kind != "user" and not _is_owned_by(namespaces[kind], own)]
+    before = [kind for kind in foreign if kind != "user" and not is_owned_by(namespaces[kind], own)]
     after = [kind for kind in foreign if kind not in (*before, "user", "mount")]
     parent = parent_namespace(namespaces["user"])  # asked of the kernel: another base may have been made since
     namespaces[PARENT] = parent
@@ -193,15 +193,6 @@ def _stream_request(options: ExecOptions) -> StreamRequest:
         detach_keys=options.detach_keys,
         own_terminal=True,
     )
-
-
-def _is_owned_by(fd: int, user: os.stat_result) -> bool:
-    """Whether the user namespace of which `user` is the status owns the namespace `fd`."""
-    owner = owner_namespace(fd)
-    try:
-        return os.path.samestat(os.fstat(owner), user)
-    finally:
-        os.close(owner)
 
 
 def _is_ours(kind: str, fd: int) -> bool:

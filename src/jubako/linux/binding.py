@@ -84,19 +84,18 @@ def bind(
     `set_` and `clear` are `MOUNT_ATTR_*`, `propagation` one of `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`;
     they reach the submounts too unless `recursive_attributes` is off.
     """
+    changes = ((set_, clear, propagation, recursive and recursive_attributes),)
+    tree = -1
     try:
         tree = clone_tree(source, source_fd, recursive=recursive)
+        attach_changed(tree, target_fd, changes)
     except OSError as failure:
         if failure.errno not in _OLD_KERNEL:
             raise
-        deep = recursive and recursive_attributes
-        changes = ((set_, clear, propagation, deep),)
         os.close(_bind_classic(source or f"/proc/self/fd/{source_fd}", target_fd, recursive, changes))
-        return
-    try:
-        attach_changed(tree, target_fd, ((set_, clear, propagation, recursive and recursive_attributes),))
     finally:
-        os.close(tree)
+        if tree >= 0:
+            os.close(tree)
 
 
 def attach(tree: int, target_fd: int, *, set_: int = 0, clear: int = 0, propagation: int = 0) -> None:
@@ -136,9 +135,11 @@ def bind_changed(source: str, target_fd: int, *, recursive: bool, changes: Chang
         return _bind_classic(source, target_fd, recursive, changes)
     try:
         attach_changed(tree, target_fd, changes)
-    except OSError:
+    except OSError as failure:
         os.close(tree)
-        raise
+        if failure.errno not in _OLD_KERNEL:
+            raise
+        return _bind_classic(source, target_fd, recursive, changes)
     return tree
 
 

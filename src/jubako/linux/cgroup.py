@@ -68,6 +68,20 @@ def add_process(group: str, pid: int) -> None:
     write(group, "cgroup.procs", str(pid))
 
 
+def open_group(group: str) -> int:
+    """A descriptor of the group's directory, for `clone` and for who will not see its path any more."""
+    return os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def add_process_at(group: int, pid: int) -> None:
+    """`add_process` for a group that is held by a descriptor."""
+    fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+
+
 def freeze(group: str, frozen: bool) -> None:
     """Stop (or go on with) every process of the group and of those below it."""
     write(group, "cgroup.freeze", "1" if frozen else "0")

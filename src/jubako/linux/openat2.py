@@ -80,7 +80,11 @@ def make_directory_in(root_fd: int, path: str, mode: int = 0o755) -> int:
 def _make_component(root_fd: int, parent_fd: int, parent: str, name: str, mode: int) -> int:
     try:
         os.mkdir(name, mode, dir_fd=parent_fd)
-    except FileExistsError:  # made by another just now, or a link that leads nowhere: make what it names
+    except FileExistsError:
+        try:
+            return open_in(root_fd, os.path.join(parent, name), _DIRECTORY)  # made by another just now
+        except FileNotFoundError:  # a link that leads nowhere: make what it names
+            pass
         target = _read_link(parent_fd, name)
         if target is not None:
             return make_directory_in(root_fd, os.path.join(parent, target), mode)

@@ -44,6 +44,22 @@ def device_index(name: str) -> int:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from failure
 
 
+def free_name(name: str) -> str:
+    """`name`, with the first number that is free in the current network namespace for a `%d`, as the kernel has it.
+
+    `OSError` EEXIST where the name is taken.
+    """
+    for number in range(4096):
+        candidate = name.replace("%d", str(number), 1)
+        try:
+            device_index(candidate)
+        except OSError:
+            return candidate
+        if candidate == name:
+            break
+    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
 def list_addresses(index: int) -> tuple[Address, ...]:
     """The lasting global addresses of a device."""
     with _Connection() as connection:

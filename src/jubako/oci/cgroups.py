@@ -26,6 +26,11 @@ CGROUPFS, SYSTEMD, DISABLED = "cgroupfs", "systemd", "disabled"
 OWN_PARENT = "jubako"
 """Below it are root's containers whose document names no absolute path; it goes with the last of them."""
 
+ASIDE = "jubako-runtime"
+"""Where the runtime itself goes when it is alone in the group that a container's is to be made below."""
+
+_SYSTEMD = "/run/systemd/system"
+
 DELEGATE_HINT = (
     "have the controllers delegated: systemctl edit user@.service, [Service] Delegate=cpu cpuset io memory pids\n"
     "and start from a group of one's own: systemd-run --user --scope -p Delegate=yes COMMAND"
@@ -48,6 +53,8 @@ class GroupChoice:
     user_manager: bool = False
     properties: tuple[tuple[str, str], ...] = ()
     subgroup: str = ""
+    top: str = ""
+    """The group from which on downwards controllers may be handed down: those above belong to somebody else."""
     delegate: bool = False
     """Whether `inside` becomes the property of the container's root (annotation run.oci.delegate-cgroup)."""
 
@@ -73,18 +80,20 @@ def choose_group(spec: Spec, identifier: str, manager: str = CGROUPFS, rootless:
     if mounted is None:
         return _without("cgroup v2 is not mounted", writes, "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     point, own = mounted[0], cgroup.directory_of()
+    top = ""
     if spec.linux.cgroups_path.startswith("/"):
         directory = "/".join((point, *names))
+        top = _deepest(os.path.dirname(directory)) if rootless else ""
     elif rootless:
-        base = _writable_base(point, own)
-        directory = "/".join((base, *names) if names else (base, f"jubako-{identifier}")) if base else ""
+        top = _delegated_base(point, own)
+        directory = "/".join((top, *names) if names else (top, f"jubako-{identifier}")) if top else ""
     else:
         directory = "/".join((point, OWN_PARENT, *(names or (identifier,))))
     if rootless and not (directory and _may_make(directory, own)):
         place = directory or own or point
         return _without(f"{place} is not delegated to this user", writes, DELEGATE_HINT)
     inside = f"{directory}/{subgroup}".rstrip("/")
-    return GroupChoice(directory, inside, CGROUPFS, subgroup=subgroup, delegate=bool(subgroup))
+    return GroupChoice(directory, inside, CGROUPFS, subgroup=subgroup, top=top, delegate=bool(subgroup))
 
 
 def make_group(
@@ -106,7 +115,7 @@ def make_group(
     for _attempt in range(3):
         made: list[str] = []
         try:
-            _make_directories(choice.path, writes, made)
+            _make_directories(choice.path, choice.top, writes, made)
             fill_group(choice, writes, owner, made)
             return choice.path
         except FileNotFoundError:  # the last container of a parent went, and the parent with it
@@ -191,23 +200,44 @@ def _subgroup(annotations: dict[str, str]) -> str:
     return name
 
 
-def _writable_base(point: str, own: str) -> str:
-    """Below which group an ordinary user's go: beside the caller's own, since a group that has processes can hand no
-    controller down; below it where only that is delegated."""
+def _delegated_base(point: str, own: str) -> str:
+    """Below which group an ordinary user's go.
+
+    Beside the caller's own, where that is inside of what was delegated: a group that has processes hands no controller
+    down. But what systemd has not delegated is systemd's, also where the user may write: it takes controllers away
+    from there at any moment, and the limits with them. Then, and where nothing else is, it is the caller's own.
+    """
     if not own:
         return ""
-    for base in (os.path.dirname(own), own):
-        if len(base) >= len(point) and _writable(base):
-            return base
-    return ""
+    above = os.path.dirname(own)
+    if len(above) >= len(point) and _writable(above) and (not os.path.isdir(_SYSTEMD) or _is_delegated(above, point)):
+        return above
+    return own if _writable(own) else ""
+
+
+def _is_delegated(group: str, point: str) -> bool:
+    """Whether systemd has marked the group or one above it as somebody else's (`Delegate=`)."""
+    while len(group) > len(point):
+        for name in ("user.delegate", "trusted.delegate"):  # the second is for root's eyes, and for systemd before 251
+            try:
+                if os.getxattr(group, name) == b"1":
+                    return not os.path.basename(group).startswith("user@")  # that is the user's systemd's own
+            except OSError:
+                continue
+        group = os.path.dirname(group)
+    return False
 
 
 def _may_make(directory: str, own: str) -> bool:
     """Whether the caller may make `directory` and move a process of its own group there."""
-    there = directory
-    while not os.path.isdir(there):
-        there = os.path.dirname(there)
-    return _writable(there) and bool(own) and _writable(os.path.commonpath((directory, own)))
+    return _writable(_deepest(directory)) and bool(own) and _writable(os.path.commonpath((directory, own)))
+
+
+def _deepest(directory: str) -> str:
+    """The directory itself, or the last one above it that is there."""
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    return directory
 
 
 def _writable(group: str) -> bool:
@@ -224,15 +254,17 @@ def _without(reason: str, writes: tuple[Write, ...], hint: str) -> GroupChoice:
 # --- making -----------------------------------------------------------------------------------------------------------
 
 
-def _make_directories(path: str, writes: tuple[Write, ...], made: list[str]) -> None:
-    """Each directory from the mount down, with the controllers that are needed and as many others as are to be had."""
+def _make_directories(path: str, top: str, writes: tuple[Write, ...], made: list[str]) -> None:
+    """Each directory from `top` (or the mount) down, with the controllers that are needed and as many others as are to
+    be had."""
     point = (cgroup.mount_point() or ("", ""))[0]
+    top = top or point
     needed = needed_controllers(writes)
-    names = path[len(point) :].strip("/").split("/")
-    parents = ["/".join((point, *names[:count])) for count in range(len(names))]
+    names = path[len(top) :].strip("/").split("/")
+    parents = ["/".join((top, *names[:count])) for count in range(len(names))]
     whole = "memory" in cgroup.controllers(point) or "pids" in cgroup.controllers(point)
     for parent in parents:
-        if parent != point:
+        if parent != top:
             _make_directory(parent, made)
         enable_controllers(parent, needed, writes, others=whole)
     if not _make_directory(path, made):
@@ -273,12 +305,28 @@ def enable_controllers(parent: str, needed: tuple[str, ...], writes: tuple[Write
         if controller in enabled:
             continue
         try:
-            cgroup.write(parent, "cgroup.subtree_control", f"+{controller}")
+            _enable(parent, controller)
         except OSError as failure:
             if controller in needed:
                 raise _not_enabled(parent, controller, failure) from failure
             if failure.errno == errno.EBUSY:
                 return
+
+
+def _enable(parent: str, controller: str) -> None:
+    """Where nobody is in the way but this very process, it steps aside: into a leaf of its own."""
+    try:
+        cgroup.write(parent, "cgroup.subtree_control", f"+{controller}")
+    except OSError as failure:
+        if failure.errno != errno.EBUSY or cgroup.read(parent, "cgroup.procs").split() != [str(os.getpid())]:
+            raise
+        aside = f"{parent}/{ASIDE}"
+        try:
+            os.mkdir(aside, 0o755)
+        except FileExistsError:
+            pass
+        cgroup.add_process(aside, 0)
+        cgroup.write(parent, "cgroup.subtree_control", f"+{controller}")
 
 
 def _not_enabled(parent: str, controller: str, failure: OSError) -> JubakoError:

@@ -22,8 +22,9 @@ from jubako.oci.criu import (
     check_memory_tracking,
     check_version,
     common_options,
+    failure_of,
     find_criu,
-    not_working,
+    refuse_joined,
 )
 from jubako.oci.state import PAUSED, RUNNING, Container, State
 from jubako.record import record
@@ -66,8 +67,13 @@ def checkpoint(container: Container, options: CheckpointOptions, warn: Callable[
             )
         program = find_criu(_OPERATION, container.id, options.criu)
         spec = read_config(read_text(container.directory + "/config.json"))
+        mounts.refuse_mounts(_OPERATION, container.id, spec)
+        refuse_joined(_OPERATION, container.id, spec)
         directories = Directories(options.criu, "dump.log", make=True)
         try:
+            for mapping in spec.linux.gid_mappings:
+                if mapping.container_id == 0:
+                    directories.admit(mapping.host_id)
             _Dump(container, state, spec, options, program, directories).run()
         finally:
             directories.close()
@@ -145,7 +151,6 @@ class _Dump:
                 yield "external", stream
 
     def _mounts(self) -> Iterator[tuple[str, Value]]:
-        mounts.refuse_mounts(_OPERATION, self.state.id, self.spec)
         try:
             resolved = mounts.resolve_in(f"/proc/{self.state.pid}/root", self.spec)
             inside, outside = mounts.mounts_of(self.state.pid), mounts.mounts_of("self")
@@ -167,14 +172,7 @@ class _Dump:
                 os.close(self.options.status_fd)
 
     def _failed(self, criu: Criu, answer: Answer | None = None) -> JubakoError:
-        reason = self.directories.failure() or (answer.text if answer is not None else "")
-        if not reason and criu.said():
-            return not_working(_OPERATION, self.state.id, criu.said())
-        number = answer.errno if answer is not None else 0
-        return JubakoError(
-            _OPERATION, self.state.id, errno=number, reason=f"criu: {reason or 'it ended without a word'}",
-            hint=f"its log is {self.directories.log_path}",
-        )  # fmt: skip
+        return failure_of(_OPERATION, self.state.id, self.directories, criu, answer)
 
 
 def streams_of(pid: int) -> tuple[str, ...]:

@@ -6,11 +6,8 @@ is written down before, so that `delete --force` finds it.
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
-from _struct import pack
-from errno import EAGAIN
 
 from jubako import jsontext
 from jubako.errors import JubakoError, UsageError
@@ -20,16 +17,18 @@ from jubako.linux.clone import namespace_path
 from jubako.linux.pidfd import host_pid, start_time
 from jubako.oci import cgroups
 from jubako.oci.bundle import Bundle, read_bundle
+from jubako.oci.caller import connect_console, listen_fds, with_sockets, write_pid_file
+from jubako.oci.facts import compile_filter, find_modules, keeps_groups, label_option, listens
 from jubako.oci.groups import remove_group
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, State, find_container, now
-from jubako.paths import find_paths
-from jubako.plan.attributes import Modules, gather_modules, mount_label
+from jubako.plan.attributes import mount_label
 from jubako.plan.capabilities import unknown_capabilities
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
-from jubako.plan.oci import Making, needs_foreign_proc, plan_bundle
-from jubako.plan.oci_mounts import Bundle as MountBundle
+from jubako.plan.making import Making
+from jubako.plan.oci import plan_bundle
+from jubako.plan.oci_processes import needs_foreign_proc
 from jubako.plan.step import RUNTIME, SUPERVISOR, Plan, Slots
 from jubako.plan.steps.hooks import HookState
 from jubako.record import record, replace
@@ -37,6 +36,7 @@ from jubako.runtime.applier import Applier
 from jubako.runtime.facts import gather_facts
 from jubako.spec.resources import Resources
 from jubako.spec.types import Hook, Spec
+from jubako.waiting import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
     from jubako.oci.cgroups import GroupChoice
 
-SOCKET = "start"
-CONSOLE_PATIENCE = 5
-"""Seconds that who listens at --console-socket gets to accept."""
 
 
 @record
@@ -86,7 +83,7 @@ def create(options: CreateOptions, warn: Callable[[str], None]) -> Created:
     refuse_terminal(bundle.spec, options)
     for name in unknown_capabilities(bundle.spec.process.capabilities):
         warn(f"give capability {name}: there is no such capability")
-    ids = settle_ids(bundle.spec)
+    ids = settle_ids(replace(bundle.spec, process=with_sockets(bundle.spec.process)))
     container.make()
     creation = Creation(container, bundle, ids, options)
     try:
@@ -163,6 +160,8 @@ class Creation:
         spec, options = self.spec, self.options
         program, flags = compile_filter(spec)
         modules = find_modules(spec)
+        if spec.linux.intel_rdt is not None and not spec.linux.intel_rdt.clos_id:  # one that we make is ours to remove
+            self.state = replace(self.state, resctrl=f"{modules.resctrl}/{self.container.id}")
         extras = Extras(
             RootSource("directory", spec.root.path, pivot=not options.no_pivot),
             filter=program,
@@ -173,9 +172,8 @@ class Creation:
         return Making(
             extras,
             HookState(spec.oci_version, self.container.id, self.bundle.path, spec.annotations),
-            MountBundle(
-                self.bundle.path, mount_label(spec.linux, modules), label_option(spec), bool(self.state.cgroup)
-            ),
+            label=mount_label(spec.linux, modules),
+            label_option=label_option(spec),
             writer=self.ids.writer,
             deny_setgroups=self.ids.deny_setgroups,
             keep_groups=keeps_groups(spec),
@@ -320,20 +318,6 @@ def refuse_terminal(spec: Spec, options: CreateOptions) -> None:
         )
 
 
-def connect_console(path: str) -> scm.Socket:
-    """A connection to the socket at which the caller waits for the terminal."""
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        # Where nobody accepts, the queue may be full, and connect(2) would wait for ever.
-        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", CONSOLE_PATIENCE, 0))
-        socket.connect(path)
-    except OSError as failure:
-        socket.close()
-        hint = f"nobody has accepted a connection there for {CONSOLE_PATIENCE} s" if failure.errno == EAGAIN else ""
-        raise JubakoError.from_os_error("connect to --console-socket", path, failure, hint) from failure
-    return socket
-
-
 def open_namespace_file(kind: str, path: str) -> int:
     """A descriptor of the namespace of type `kind` at `path`. Raises `JubakoError` where it is none, or another."""
     from jubako.linux.clone import FLAGS, namespace_type
@@ -350,64 +334,3 @@ def open_namespace_file(kind: str, path: str) -> int:
         os.close(fd)
         raise UsageError(f"open the {kind} namespace", path, reason=f"this is no {kind} namespace")
     return fd
-
-
-def compile_filter(spec: Spec) -> tuple[bytes, int]:
-    """The document's system call filter, compiled or from the cache; empty where it has none."""
-    if spec.linux.seccomp is None:
-        return b"", 0
-    from jubako.plan.seccomp import custom_filter
-
-    found = custom_filter(spec.linux.seccomp, find_paths().cache + "/seccomp", listening=listens(spec))
-    return found.program, found.flags
-
-
-def listens(spec: Spec) -> bool:
-    """Whether somebody outside answers some of the program's system calls."""
-    if spec.linux.seccomp is None or not spec.linux.seccomp.listener_path:
-        return False
-    from jubako.plan.seccomp import wants_listener
-
-    return wants_listener(spec.linux.seccomp)
-
-
-def find_modules(spec: Spec) -> Modules:
-    """The facts about security modules and resctrl, looked for only where the document has need of them."""
-    linux, process = spec.linux, spec.process
-    if not (process.apparmor_profile or process.selinux_label or linux.mount_label or linux.intel_rdt):
-        return Modules()
-    return gather_modules()
-
-
-def label_option(spec: Spec) -> str:
-    """By which mount option labels are given: crun's annotation, which podman sets."""
-    return dict(spec.annotations).get("run.oci.mount_context_type", "context")
-
-
-def keeps_groups(spec: Spec) -> bool:
-    """crun's annotation, which podman sets for `--group-add keep-groups`."""
-    return dict(spec.annotations).get("run.oci.keep_original_groups") == "1"
-
-
-def listen_fds() -> int:
-    """How many sockets of systemd's socket activation come with the caller (sd_listen_fds(3))."""
-    text = os.environ.get("LISTEN_FDS", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """The pid as text, whole: who waits for the file reads all of it."""
-    temporary = f"{os.path.dirname(os.path.abspath(path))}/.{os.path.basename(path)}.{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-    except OSError as failure:
-        raise JubakoError.from_os_error("write --pid-file", path, failure) from failure

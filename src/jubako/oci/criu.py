@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jubako.oci.criu_rpc import Answer, Value
+    from jubako.spec.types import Spec
 
 LOG_LEVEL = 4
 EXTERNAL = {"network": "extRootNetNS", "pid": "extRootPidNS"}
 """By which names a checkpoint knows namespaces that it does not hold: runc's and crun's."""
 
+_OLDEST = 31500
+"""criu 3.15 is the first that leaves PID namespaces of others alone."""
 _CONFIGS = ("/etc/criu/jubako.conf", "/etc/criu/runc.conf")
 _TOO_OLD = "criu before 4.1 does not know the address space of Linux 6.13 and later: install a newer one"
 
@@ -91,16 +94,34 @@ def common_options(options: CriuOptions, annotations: dict[str, str]) -> Iterato
         yield "config_file", settings
 
 
+def refuse_joined(operation: str, subject: str, spec: Spec) -> None:
+    """Raise `UsageError` for namespaces of others that criu cannot put a container into again."""
+    for namespace in spec.linux.namespaces:
+        if namespace.path and namespace.type not in rpc.NAMESPACES:
+            raise UsageError(
+                operation, subject, reason=f"criu cannot join the {namespace.type} namespace {namespace.path}",
+                hint="take the path out of linux.namespaces",
+            )  # fmt: skip
+
+
 class Directories:
     """Where the images and criu's log are, opened; criu inherits the descriptors."""
 
     def __init__(self, options: CriuOptions, log: str, *, make: bool) -> None:
         self.opened: dict[int, str] = {}
+        self.made: set[int] = set()
         self.images = self.work = self._open("--image-path", options.image_path, make)
         if options.work_path:
             self.work = self._open("--work-path", options.work_path, True)
         self.log = log
         self.log_path = f"{self.opened[self.work]}/{log}"
+
+    def admit(self, gid: int) -> None:
+        """Let who has the group `gid`, and root, get at the images in a directory that was made here: in a user
+        namespace criu reads them as the container's root."""
+        if self.images in self.made:
+            os.fchown(self.images, -1, gid)
+            os.fchmod(self.images, 0o710)
 
     def open_again(self) -> None:
         """For a process in a mount namespace of its own: criu mounts below its working directory, and the one that was
@@ -154,16 +175,20 @@ class Directories:
         self.opened = {}
 
     def _open(self, flag: str, path: str, make: bool) -> int:
+        made = False
         try:
             if make:
                 try:
                     os.mkdir(path, 0o700)
+                    made = True
                 except FileExistsError:
                     pass
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as failure:
             raise JubakoError.from_os_error(f"open {flag}", path, failure) from failure
         self.opened[fd] = os.path.realpath(path)
+        if made:
+            self.made.add(fd)
         return fd
 
 
@@ -243,9 +268,12 @@ class Criu:
             os._exit(127)
 
 
-def check_version(operation: str, subject: str, program: str) -> int:
-    """criu's version as a number (4.1.1 is 40101). Raises `JubakoError` where it does not work here at all."""
-    return _simple_request(operation, subject, program, rpc.request(rpc.VERSION)).version
+def check_version(operation: str, subject: str, program: str) -> None:
+    """Raise `JubakoError` where criu is too old, or does not work here at all."""
+    version = _simple_request(operation, subject, program, rpc.request(rpc.VERSION)).version
+    if version < _OLDEST:
+        shown = f"{version // 10000}.{version // 100 % 100}"
+        raise JubakoError(operation, subject, reason=f"criu {shown} is too old", hint="install criu 3.15 or later")
 
 
 def check_memory_tracking(operation: str, subject: str, program: str) -> None:
@@ -270,15 +298,50 @@ def _simple_request(operation: str, subject: str, program: str, request: bytes) 
         os.close(criu.errors)
 
 
+def failure_of(
+    operation: str, subject: str, directories: Directories, criu: Criu, answer: Answer | None
+) -> JubakoError:
+    """The error for work that criu has not done, from its log, its answer, or what it said before it had a log."""
+    reason = directories.failure() or (answer.text if answer is not None else "")
+    if not reason and criu.said():
+        return not_working(operation, subject, criu.said())
+    hints = [*(hint for word, hint in _HINTS if word in reason), f"its log is {directories.log_path}"]
+    return JubakoError(
+        operation, subject, errno=answer.errno if answer is not None else 0,
+        reason=f"criu: {reason or 'it ended without a word'}", hint="\n".join(hints),
+    )  # fmt: skip
+
+
 def not_working(operation: str, subject: str, said: str) -> JubakoError:
     """The error for a criu that ends before it has begun."""
-    hint = _TOO_OLD if "vDSO area bounds" in said else "criu check tells what it misses on this machine"
-    return JubakoError(
-        operation, subject, reason=f"criu does not work here: {read_failure(said) or 'it ended'}", hint=hint
-    )
+    hint = "criu check tells what it misses on this machine"
+    lines = said.strip().splitlines() or ["it ended at once"]
+    reason = read_failure(said) or lines[-1]
+    return JubakoError(operation, subject, reason=f"criu does not work here: {reason}", hint=hint)
 
 
-_HARMLESS = ("FAILED", "Unable to create tun", "Can't setup RLIMIT_NOFILE", "ddress already assigned", "cgroupd: recv")
+_HINTS = (
+    ("vDSO area bounds", _TOO_OLD),
+    (
+        ".img: Permission denied",
+        "in a user namespace criu reads the images as the container's root: chmod o+x their directory",
+    ),
+    ("Can't get 1:16 opt", "criu before 4.2 cannot write network sockets on Linux 6.16 and later: install a newer one"),
+    (
+        "cgns prefix",
+        "criu up to 4.2 cannot restore user and cgroup namespace both: --manage-cgroups-mode ignore leaves the latter",
+    ),
+)
+"""What its users have found out about a failure."""
+
+_HARMLESS = (
+    "FAILED",
+    "Dump files (pid",
+    "Unable to create tun",
+    "Can't setup RLIMIT_NOFILE",
+    "ddress already assigned",
+    "cgroupd: recv",
+)
 
 
 def read_failure(log: str) -> str:

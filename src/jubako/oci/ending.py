@@ -6,7 +6,7 @@ import os
 import time
 
 from jubako.errors import JubakoError, NotFoundError, UsageError
-from jubako.linux.pidfd import open_process, send_signal
+from jubako.linux.pidfd import open_pidfd, open_process, send_signal
 from jubako.oci.start import run_hooks
 from jubako.oci.state import CREATED, PAUSED, RUNNING, STOPPED, Container, State, lives
 
@@ -27,7 +27,7 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
     if status not in (CREATED, RUNNING, PAUSED) and not (everything and state.cgroup):
         raise _not_running("kill container", container.id)
     if everything:
-        _kill_everything(container, state, number)
+        _kill_everything(state, number)
         return
     pidfd = open_process(state.pid, state.pid_start)
     if pidfd is None:
@@ -44,7 +44,7 @@ def kill(container: Container, number: int, *, everything: bool = False) -> None
         _thaw(state)  # in a frozen group of cgroup v2 a killed process ends at once; one that is stopped otherwise, too
 
 
-def _kill_everything(container: Container, state: State, number: int) -> None:
+def _kill_everything(state: State, number: int) -> None:
     if state.cgroup:
         from jubako.oci.groups import signal_group
 
@@ -98,7 +98,10 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
                 "delete container", container.id, reason=f"cannot delete a container that is not stopped: {status}",
                 hint="kill it first, or pass --force",
             )  # fmt: skip
+        place = "" if state.cgroup else own_mounts(container, state.pid)
         end_process(state)
+        if place:
+            end_all_in(place)
     if state.cgroup or state.unit:
         from jubako.oci.groups import is_group, remove_group
 
@@ -106,6 +109,10 @@ def _delete(container: Container, warn: Callable[[str], None], force: bool) -> N
             remove_group(state.cgroup, state.unit)
         elif os.path.lexists(state.cgroup):
             warn(f"{container.directory}/state.json names a control group that is none: {state.cgroup}")
+    if state.resctrl:
+        from jubako.linux.resctrl import remove_group as remove_resctrl_group
+
+        remove_resctrl_group(*os.path.split(state.resctrl))
     container.remove()
     run_hooks(container, state, "poststop", "stopped", warn)
 
@@ -119,6 +126,8 @@ def end_process(state: State) -> None:
         return
     try:
         send_signal(pidfd, SIGKILL)
+        if state.cgroup and not state.made:  # who was making it may still hold it, and not let it end (ptrace(2))
+            _kill_everything(state, SIGKILL)
         _thaw(state)
         deadline = time.monotonic() + _PATIENCE
         while not _ended(pidfd):
@@ -131,6 +140,54 @@ def end_process(state: State) -> None:
         return
     finally:
         os.close(pidfd)
+
+
+def own_mounts(container: Container, init: int) -> str:
+    """The container's mount namespace where only that holds its processes together: it has neither a group nor a PID
+    namespace, whose first process would take all others with it, but mounts of its own (as config.json says)."""
+    from jubako.oci.bundle import read_config, read_text
+
+    try:
+        with open(f"/proc/{init}/status", "rb", buffering=0) as file:
+            pids = next(line for line in file.read(8192).splitlines() if line.startswith(b"NSpid:"))
+        if pids.split()[-1] == b"1":
+            return ""
+        spaces = read_config(read_text(container.directory + "/config.json")).linux.namespaces
+        if not any(space.type == "mount" and not space.path for space in spaces):
+            return ""
+        place = os.readlink(f"/proc/{init}/ns/mnt")
+    except (OSError, StopIteration, JubakoError):
+        return ""
+    return "" if place == os.readlink("/proc/self/ns/mnt") else place
+
+
+def end_all_in(place: str) -> None:
+    """Kill every process in the mount namespace `place`, also those that are forked meanwhile."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        there = [int(name) for name in os.listdir("/proc") if name.isdecimal() and _is_in(place, int(name))]
+        if not there:
+            return
+        for pid in there:
+            try:
+                pidfd = open_pidfd(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                if _is_in(place, pid):
+                    send_signal(pidfd, SIGKILL)
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(pidfd)
+        time.sleep(0.005)
+
+
+def _is_in(place: str, pid: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt") == place
+    except OSError:  # it has ended, is a zombie, or somebody else's
+        return False
 
 
 def run_poststop_hooks(container: Container, state: State) -> None:

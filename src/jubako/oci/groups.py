@@ -68,26 +68,16 @@ def processes(group: str, recursive: bool = True) -> tuple[int, ...]:
         return ()
 
 
-def place_process(group: str, pid: int, init: int) -> str:
-    """Move a process that joins the container (`exec`) into `group`; answers where it was put.
-
-    Where the container has made groups of its own and enabled controllers in them, `group` takes no process any more:
-    then it goes where the container's first process is.
-    """
+def group_to_join(group: str, init: int) -> str:
+    """Into which group a process is born that joins the container (`exec`): `group`, or where the container's first
+    process is, if the container has handed controllers to groups of its own; then `group` takes no process any more."""
     try:
-        cgroup.add_process(group, pid)
-        return group
-    except OSError as failure:
-        if failure.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
-            raise JubakoError.from_os_error("place the process in the cgroup", group, failure) from failure
+        if not cgroup.read(group, "cgroup.subtree_control").strip():
+            return group
         there = cgroup.directory_of(init)
-        if not f"{there}/".startswith(f"{group}/"):
-            raise JubakoError.from_os_error("place the process in the cgroup", group, failure) from failure
-        try:
-            cgroup.add_process(there, pid)
-        except OSError as again:
-            raise JubakoError.from_os_error("place the process in the cgroup", there, again) from again
-        return there
+    except OSError:  # one of the two is gone: whoever uses the group will say so
+        return group
+    return there if f"{there}/".startswith(f"{group}/") else group
 
 
 def remove_group(group: str, unit: str = "", seconds: float = _PATIENCE) -> None:

@@ -13,7 +13,7 @@ from jubako.errors import UsageError
 from jubako.ids.base_ids import setgroups_denied
 from jubako.ids.idmap import IdMap
 from jubako.ids.newidmap import effective_capabilities
-from jubako.plan.oci import DIRECT, HELPERS
+from jubako.plan.making import DIRECT, HELPERS
 from jubako.record import record, replace
 from jubako.spec.types import IdMapping, Linux, Namespace, Spec
 

@@ -18,15 +18,9 @@ from jubako.linux.pidfd import open_process, start_time
 from jubako.oci import criu_mounts as mounts
 from jubako.oci import criu_rpc as rpc
 from jubako.oci.bundle import Bundle, read_bundle
+from jubako.oci.caller import connect_console, write_pid_file
 from jubako.oci.checkpoint import DESCRIPTORS, MOUNTS
-from jubako.oci.create import (
-    CreateOptions,
-    Creation,
-    connect_console,
-    open_namespace_file,
-    refuse_terminal,
-    write_pid_file,
-)
+from jubako.oci.create import CreateOptions, Creation, open_namespace_file, refuse_terminal
 from jubako.oci.criu import (
     EXTERNAL,
     Criu,
@@ -34,8 +28,9 @@ from jubako.oci.criu import (
     Directories,
     check_version,
     common_options,
+    failure_of,
     find_criu,
-    not_working,
+    refuse_joined,
 )
 from jubako.oci.ids import Ids, settle_ids
 from jubako.oci.state import Container, find_container
@@ -91,6 +86,7 @@ def make_again(options: RestoreOptions) -> Restoration:
     bundle = read_bundle(creation.bundle)
     refuse_terminal(bundle.spec, creation)
     mounts.refuse_mounts(_OPERATION, creation.id, bundle.spec)
+    refuse_joined(_OPERATION, creation.id, bundle.spec)
     directories = Directories(options.criu, "restore.log", make=False)
     try:
         if not directories.has("inventory.img"):
@@ -146,7 +142,9 @@ class Restoration(Creation):
         self.make_group()
         criu = self._start_criu()
         try:
-            if self.state.inside:
+            if self.state.unit:
+                self._start_scope(criu.pid)  # what criu makes is born where it is itself
+            elif self.state.inside:
                 cgroup.add_process(self.state.inside, criu.pid)
             answer = criu.ask(rpc.request(rpc.RESTORE, tuple(self._criu_options(criu.pid))), self._notified)
         except (OSError, ValueError) as failure:
@@ -208,22 +206,15 @@ class Restoration(Creation):
 
     def _namespaces(self) -> Iterator[tuple[str, Value]]:
         for namespace in self.spec.linux.namespaces:
-            if not namespace.path or namespace.type in EXTERNAL:
-                continue
-            if namespace.type in rpc.NAMESPACES:
+            if namespace.path and namespace.type not in EXTERNAL:
                 yield "join_ns", rpc.pair(rpc.NAMESPACES[namespace.type], namespace.path)
-            else:
-                raise UsageError(
-                    _OPERATION, self.container.id, reason=f"criu cannot join the {namespace.type} namespace",
-                    hint=f"take the path out of linux.namespaces ({namespace.path})",
-                )  # fmt: skip
 
     def _notified(self, answer: Answer, descriptors: tuple[int, ...]) -> None:
         if answer.script == "setup-namespaces":
-            self._run_hooks(answer.pid)
-        elif answer.script == "post-restore":
+            # From here on whoever deletes the container finds its process, whatever becomes of this one.
             self.state = replace(self.state, pid=answer.pid, pid_start=start_time(answer.pid))
             self.container.write(self.state)
+            self._run_hooks(answer.pid)
         elif answer.script == "orphan-pts-master" and descriptors:
             if self.console is not None:
                 scm.send(self.console, b"/dev/ptmx", descriptors[:1])
@@ -252,14 +243,7 @@ class Restoration(Creation):
         self.pidfd = found
 
     def _failed(self, criu: Criu, answer: Answer | None = None) -> JubakoError:
-        reason = self.directories.failure() or (answer.text if answer is not None else "")
-        if not reason and criu.said():
-            return not_working(_OPERATION, self.container.id, criu.said())
-        number = answer.errno if answer is not None else 0
-        return JubakoError(
-            _OPERATION, self.container.id, errno=number, reason=f"criu: {reason or 'it ended without a word'}",
-            hint=f"its log is {self.directories.log_path}",
-        )  # fmt: skip
+        return failure_of(_OPERATION, self.container.id, self.directories, criu, answer)
 
 
 def _group_roots(worker: int) -> Iterator[tuple[str, Value]]:

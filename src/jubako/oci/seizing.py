@@ -26,13 +26,9 @@ def seize(container: Container) -> None:
     fd = _open(container)
     try:
         if not _try(fd, PATIENCE):
-            for pidfd in _holders(fd):
-                try:
-                    send_signal(pidfd, _SIGKILL)
-                except ProcessLookupError:
-                    continue
-                finally:
-                    os.close(pidfd)
+            _end_holders(fd)
+            if not _try(fd, 0.1):
+                _end_init(container)  # in a hook of its own it does not see that nobody waits for it any more
             if not _try(fd, _LONGEST):
                 raise JubakoError(
                     "lock", container.directory, reason=f"another command still holds it after {_LONGEST:g} s",
@@ -42,6 +38,34 @@ def seize(container: Container) -> None:
     except BaseException:
         os.close(fd)
         raise
+
+
+def _end_holders(fd: int) -> None:
+    """Kill the commands that hold the lock, and the sessions of the hooks that they run."""
+    for pid, pidfd in _holders(fd):
+        hooks = _children(pid)
+        try:
+            send_signal(pidfd, _SIGKILL)
+            for hook in hooks:
+                if os.getsid(hook) == hook:
+                    os.killpg(hook, _SIGKILL)
+        except ProcessLookupError:
+            continue
+        finally:
+            os.close(pidfd)
+
+
+def _end_init(container: Container) -> None:
+    from jubako.oci.ending import end_process
+
+    try:
+        state = container.read()
+    except JubakoError:
+        found = container.salvage()
+        if found is None:
+            return
+        state = found
+    end_process(state)
 
 
 def _open(container: Container) -> int:
@@ -72,8 +96,8 @@ def _try(fd: int, seconds: float) -> bool:
         wait = min(2 * wait, 0.05)
 
 
-def _holders(fd: int) -> list[int]:
-    """Descriptors of the processes that hold the lock, as far as they can be seen (/proc/locks in proc(5))."""
+def _holders(fd: int) -> list[tuple[int, int]]:
+    """The processes, as pid and descriptor, that hold the lock, as far as they can be seen (/proc/locks in proc(5))."""
     file = os.fstat(fd)
     found = []
     with open("/proc/locks", "rb", buffering=0) as locks:
@@ -88,10 +112,18 @@ def _holders(fd: int) -> list[int]:
         except OSError:
             continue
         if pid != os.getpid() and _has_open(pid, file):
-            found.append(pidfd)
+            found.append((pid, pidfd))
         else:
             os.close(pidfd)
     return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return [int(word) for word in file.readall().split()]
+    except OSError:  # it has ended, or this kernel has no such file
+        return []
 
 
 def _has_open(pid: int, file: os.stat_result) -> bool:

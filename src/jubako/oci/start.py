@@ -9,12 +9,11 @@ from jubako.errors import JubakoError, UsageError
 from jubako.linux import scm
 from jubako.oci.state import CREATED, Container, State
 from jubako.runtime.messages import Failed, receive
+from jubako.waiting import SOCKET, START
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-SOCKET = "start"
 
 
 def start(container: Container) -> State:
@@ -37,14 +36,15 @@ def start(container: Container) -> State:
 def _let_go_on(container: Container) -> None:
     try:
         link = scm.connect(container.directory, SOCKET)
+        try:
+            scm.send(link, START)
+            message, _descriptors = receive(link)
+        finally:
+            link.close()
     except OSError as failure:
         raise JubakoError.from_os_error(
             "start container", container.id, failure, "its first process has ended meanwhile"
         ) from failure
-    try:
-        message, _descriptors = receive(link)
-    finally:
-        link.close()
     if isinstance(message, Failed):
         raise message.error()
 

@@ -60,6 +60,8 @@ class State:
     cgroup: str = ""
     inside: str = ""
     unit: str = ""
+    resctrl: str = ""
+    """A group of resctrl that was made for it, a directory."""
     device_filter: bool = False
     """Whether a device filter of ours is in force, which other rules replace."""
     annotations: tuple[tuple[str, str], ...] = ()

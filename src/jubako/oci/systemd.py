@@ -99,10 +99,10 @@ def start_scope(
                 cgroup.add_process(done.inside, pid)
             return done
         except OSError as failure:
-            _stop(systemd, choice.unit)
+            _give_up(systemd, choice.unit)
             raise JubakoError.from_os_error("place the container in", choice.unit, failure) from failure
         except JubakoError:
-            _stop(systemd, choice.unit)
+            _give_up(systemd, choice.unit)
             raise
 
 
@@ -228,9 +228,24 @@ def _start(systemd: Systemd, unit: str, properties: list[Property]) -> None:
         raise JubakoError("start", unit, reason=f"systemd's job ended as {result!r}", hint=f"journalctl -u {unit}")
 
 
+def _give_up(systemd: Systemd, unit: str) -> None:
+    """Nothing stays of a scope that could not be filled. What goes wrong here is not told: the first failure is."""
+    from jubako.oci.bus import CallError
+
+    try:
+        _stop(systemd, unit)
+    except (CallError, OSError):
+        pass
+
+
 def _stop(systemd: Systemd, unit: str) -> None:
     from jubako.oci.bus import CallError
 
+    try:
+        # The first process of a PID namespace does not hear SIGTERM, and systemd would give it a minute and a half.
+        systemd.call("KillUnit", "ssi", unit, "all", 9)
+    except CallError:  # it has no process, or is gone
+        pass
     try:
         (job,) = systemd.call("StopUnit", "ss", unit, "replace")
         systemd.wait_for_job(job)

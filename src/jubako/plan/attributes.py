@@ -7,10 +7,7 @@ What this host cannot keep is refused here, before anything starts.
 from __future__ import annotations
 
 from jubako.errors import UsageError
-from jubako.linux.lsm import APPARMOR, SELINUX
-from jubako.plan.namespaces import NamespaceSet
 from jubako.plan.step import Step
-from jubako.plan.steps import attributes as steps
 from jubako.record import record
 from jubako.spec.check_attributes import read_numbers
 from jubako.spec.types import Linux, Process, Spec
@@ -18,6 +15,8 @@ from jubako.spec.types import Linux, Process, Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from jubako.plan.namespaces import NamespaceSet
 
 _IPC = frozenset(
     f"kernel.{name}"
@@ -39,15 +38,33 @@ class Modules:
 
 def gather_modules() -> Modules:
     """The facts, as of now."""
-    from jubako.linux.lsm import is_enabled
+    from jubako.linux.lsm import APPARMOR, SELINUX, is_enabled
     from jubako.linux.resctrl import find_mount
 
     return Modules(is_enabled(APPARMOR), is_enabled(SELINUX), find_mount())
 
 
+def check_namespaces(spec: Spec, spaces: NamespaceSet) -> None:
+    """Raise `UsageError` for what the document sets in a namespace that it does not ask for: it would be the host's."""
+    for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if value and not spaces.is_own("uts") and "uts" not in spaces.joined:
+            raise UsageError("set the", name, reason="the container has no uts namespace of its own")
+    if spec.linux.time_offsets and not spaces.is_own("time"):
+        raise UsageError("set the time offsets", reason="the container has no time namespace of its own")
+    for name, maps in (("uidMappings", spec.linux.uid_mappings), ("gidMappings", spec.linux.gid_mappings)):
+        if spaces.nested and not maps:
+            raise UsageError("make the user namespace", reason=f"linux.{name} is missing or empty")
+        if maps and not spaces.nested and "user" not in spaces.joined:
+            raise UsageError("use", f"linux.{name}", reason="the container has no user namespace")
+
+
 def plan_scheduling(program: Process, *, joined: bool = False) -> Iterator[Step]:
     """Scheduler and priority of input and output: by the runtime, once init has its ids, or by a program that joins."""
     scheduler, priority = program.scheduler, program.io_priority
+    if scheduler is None and priority is None:
+        return
+    from jubako.plan.steps import attributes as steps
+
     if scheduler is not None:
         kind = steps.SetOwnScheduler if joined else steps.SetScheduler
         yield kind(
@@ -62,6 +79,8 @@ def plan_memory(linux: Linux) -> Iterator[Step]:
     """The memory policy, of init before it becomes the program."""
     policy = linux.memory_policy
     if policy is not None:
+        from jubako.plan.steps import attributes as steps
+
         nodes = read_numbers(policy.nodes) if policy.nodes else ()
         yield steps.SetMemoryPolicy(policy.mode, nodes, policy.flags)
 
@@ -69,23 +88,34 @@ def plan_memory(linux: Linux) -> Iterator[Step]:
 def plan_personality(linux: Linux) -> Iterator[Step]:
     """The personality, of init or of a program that joins."""
     if linux.personality is not None:
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetPersonality(linux.personality.domain)
 
 
 def plan_initial_affinity(program: Process) -> Iterator[Step]:
     """`exec`: the joining process's CPUs, before it enters the control group."""
     if program.exec_cpu_affinity is not None and program.exec_cpu_affinity.initial:
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetInitialAffinity(read_numbers(program.exec_cpu_affinity.initial))
 
 
 def plan_final_affinity(program: Process) -> Iterator[Step]:
     """`exec`: the program's CPUs, when it is in the control group."""
     if program.exec_cpu_affinity is not None and program.exec_cpu_affinity.final:
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetFinalAffinity(read_numbers(program.exec_cpu_affinity.final))
 
 
 def plan_labels(program: Process, modules: Modules) -> Iterator[Step]:
     """The security modules' labels for the program, while the process may still mount a procfs of its own."""
+    if not program.apparmor_profile and not program.selinux_label:
+        return
+    from jubako.linux.lsm import APPARMOR, SELINUX
+    from jubako.plan.steps import attributes as steps
+
     if program.apparmor_profile and (modules.apparmor or program.apparmor_profile != "unconfined"):
         if not modules.apparmor:
             raise UsageError(
@@ -94,14 +124,14 @@ def plan_labels(program: Process, modules: Modules) -> Iterator[Step]:
             )  # fmt: skip
         yield steps.SetExecLabel(APPARMOR, program.apparmor_profile)
     if program.selinux_label:
-        _want_selinux(program.selinux_label, modules)
+        _want_selinux(program.selinux_label, modules, "process.selinuxLabel")
         yield steps.SetExecLabel(SELINUX, program.selinux_label)
 
 
 def mount_label(linux: Linux, modules: Modules) -> str:
     """The label for new file systems (`oci_mounts.Bundle`). Raises `UsageError` without SELinux."""
     if linux.mount_label:
-        _want_selinux(linux.mount_label, modules)
+        _want_selinux(linux.mount_label, modules, "linux.mountLabel")
     return linux.mount_label
 
 
@@ -124,6 +154,8 @@ def plan_parameters(spec: Spec, spaces: NamespaceSet, hosts: tuple[str, ...] = (
             raise UsageError(
                 "set the kernel parameter", name, reason=f"the container has no {kind} namespace of its own"
             )
+        from jubako.plan.steps import attributes as steps
+
         yield steps.SetKernelParameter(name, path, value)
 
 
@@ -139,19 +171,19 @@ def parameter_path(name: str) -> str:
 
 def plan_net_devices(linux: Linux) -> Iterator[Step]:
     """`linux.netDevices`: moved by the runtime, once init has its network namespace and before its parameters."""
-    from jubako.plan.steps.netdevices import MoveNetDevice
-
     for device in linux.net_devices:
+        from jubako.plan.steps.netdevices import MoveNetDevice
+
         yield MoveNetDevice(device.device, device.name or device.device)
 
 
 def plan_resctrl(linux: Linux, modules: Modules, container: str) -> Iterator[Step]:
     """`linux.intelRdt`: init is placed in its group by the runtime. Raises `UsageError` without resctrl."""
-    from jubako.plan.steps.resctrl import PlaceInResctrl
-
     asked = linux.intel_rdt
     if asked is None:
         return
+    from jubako.plan.steps.resctrl import PlaceInResctrl
+
     if not modules.resctrl:
         raise UsageError(
             "use intelRdt", asked.clos_id, reason="resctrl is not mounted on this host",
@@ -171,6 +203,8 @@ def _namespace_of(name: str) -> str:
     return {"kernel.domainname": "uts", "kernel.hostname": "hostname"}.get(name, "")
 
 
-def _want_selinux(label: str, modules: Modules) -> None:
+def _want_selinux(label: str, modules: Modules, field: str) -> None:
     if not modules.selinux:
-        raise UsageError("use SELinux label", label, reason="SELinux is not enabled on this host")
+        raise UsageError(
+            "use SELinux label", label, reason="SELinux is not enabled on this host", hint=f"leave {field} out"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jubako.errors import UsageError
 from jubako.linux.caps import NAMES, NUMBERS
+from jubako.record import replace
 from jubako.spec.types import Capabilities
 
 TYPE_CHECKING = False
@@ -82,17 +83,15 @@ def known_sets(sets: Capabilities, last_cap: int) -> tuple[Capabilities, tuple[s
 
 def unknown_capabilities(sets: Capabilities | None) -> tuple[str, ...]:
     """The names in a document's `sets` that no kernel has: the specification wants a warning, not an error."""
-    if sets is None:
-        return ()
-    return tuple(dict.fromkeys(name for value in sets.__dict__.values() for name in value if name not in NUMBERS))
+    return known_sets(sets, len(NAMES) - 1)[1] if sets is not None else ()
 
 
-def possible_sets(sets: Capabilities) -> Capabilities:
-    """The sets of a document as a kernel can have them: a name that no kernel knows means nothing, and an ambient
+def possible_sets(sets: Capabilities, last_cap: int) -> Capabilities:
+    """The sets of a document as this kernel can have them: names that it does not know mean nothing, and an ambient
     capability must be permitted and inheritable. runc and crun leave out what is not, and documents rely on it."""
-    known = {name: tuple(one for one in value if one in NUMBERS) for name, value in sets.__dict__.items()}
-    ambient = tuple(one for one in known["ambient"] if one in known["permitted"] and one in known["inheritable"])
-    return Capabilities(**{**known, "ambient": ambient})
+    kept, _unknown = known_sets(sets, last_cap)
+    ambient = tuple(one for one in kept.ambient if one in kept.permitted and one in kept.inheritable)
+    return replace(kept, ambient=ambient)
 
 
 def capability_name(text: str, option: str = "capability") -> str:

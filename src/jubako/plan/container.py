@@ -37,7 +37,6 @@ def plan_container(spec: Spec, host: Host, extras: Extras) -> Plan:
 
 
 def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> Iterator[Step]:
-    in_cgroup = bool(extras.cgroup)
     yield from plan_processes(spaces, host, supervised=extras.supervised)
     if extras.fuse or "pid" in spaces.joined:
         yield UnshareMounts()
@@ -53,11 +52,7 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
             )  # fmt: skip
         else:
             yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
-    yield from plan_init(spec, spaces, host, place_in_cgroup=in_cgroup)
-    if in_cgroup:
-        from jubako.plan.steps.cgroups import JoinCgroup
-
-        yield JoinCgroup(extras.cgroup)
+    yield from plan_init(spec, spaces, host, group=extras.cgroup)
     if host.privileged and spaces.nested:
         yield from _plan_id_mapped(spec, extras.root)
 

@@ -73,7 +73,7 @@ _OTHERS = ("bind", "rbind", "defaults", "remount", "tmpcopyup", "idmap", "ridmap
 MOUNT_OPTIONS = tuple(sorted({*_FLAGS, *_RECURSIVE, *PROPAGATIONS, *_OTHERS}))
 """Every option with a meaning of its own, for `features`; what is none of these is handed to the file system."""
 
-# What the kernel keeps for the file system itself; the rest are a mount's own.
+# What fsconfig(2) knows of the flags of a file system itself; the rest are a mount's own.
 _OF_FILE_SYSTEM = {
     mnt.MS_RDONLY: "ro",
     mnt.MS_SYNCHRONOUS: "sync",
@@ -82,6 +82,9 @@ _OF_FILE_SYSTEM = {
     mnt.MS_MANDLOCK: "mand",
 }
 """fsconfig(2) has no word for MS_I_VERSION: a file system that counts versions does so by itself, others cannot."""
+
+ONLY_CLASSIC = mnt.MS_I_VERSION | mnt.MS_POSIXACL
+"""Flags of a file system that only mount(2) takes."""
 
 
 @record

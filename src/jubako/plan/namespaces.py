@@ -68,8 +68,9 @@ def plan_processes(spaces: NamespaceSet, host: Host, *, supervised: bool) -> Ite
         yield CloneSupervisor(CLONE_NEWPID if spaces.is_own("pid") else 0)
 
 
-def plan_init(spec: Spec, spaces: NamespaceSet, host: Host, *, place_in_cgroup: bool) -> Iterator[Step]:
-    """Clone the container's first process; the supervisor's part up to the moment its maps are written."""
+def plan_init(spec: Spec, spaces: NamespaceSet, host: Host, *, group: str) -> Iterator[Step]:
+    """Clone the container's first process, into its control group if it has one; the supervisor's part up to the moment
+    its maps are written."""
     for kind in spaces.joined:
         if kind != "user":
             yield ns.JoinNamespace(kind, f"ns:{kind}")
@@ -78,14 +79,14 @@ def plan_init(spec: Spec, spaces: NamespaceSet, host: Host, *, place_in_cgroup: 
     flags = 0
     for kind in spaces.new:
         flags |= FLAGS[kind]
-    if place_in_cgroup:
+    if group:  # a namespace made by clone would have the caller's group as its root
         flags &= ~FLAGS["cgroup"]
     if spec.linux.time_offsets and "time" in spaces.new:
         flags &= ~CLONE_NEWTIME
         yield ns.NewTimeNamespace(tuple((o.clock, o.secs, o.nanosecs) for o in spec.linux.time_offsets))
     if "user" in spaces.joined:
         yield ns.JoinNamespace("user", "ns:user")
-    yield CloneInit(flags)
+    yield CloneInit(flags, group)
     if spaces.nested:
         yield ns.WriteIdMaps(
             _text(spec.linux.uid_mappings), _text(spec.linux.gid_mappings), deny_setgroups=host.setgroups_denied

@@ -9,11 +9,10 @@ from __future__ import annotations
 from jubako.linux.clone import CLONE_PARENT
 from jubako.plan import attributes
 from jubako.plan.host import Host
-from jubako.plan.oci import Making, listener_slots, plan_last, plan_user
+from jubako.plan.making import Making, listener_slots, plan_last, plan_user
 from jubako.plan.step import Plan, Step
 from jubako.plan.steps import joining, lifecycle, namespaces, process, terminal
 from jubako.plan.steps import program as program_steps
-from jubako.plan.steps.notify import ConnectListener, DescribeToListener
 from jubako.spec.types import Linux, Process
 
 TYPE_CHECKING = False
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def plan_exec(program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making) -> Plan:
     """The plan that runs `program` in the namespaces `kinds`, joined in this order from the slots "ns:TYPE"; `linux` is
     that part of the container's document."""
-    given = ["recorder", *(f"ns:{kind}" for kind in kinds)]
+    given = [f"ns:{kind}" for kind in kinds]
     if making.console:
         given.append("console_socket")
     return Plan(tuple(_steps(program, linux, kinds, host, making)), tuple(given))
@@ -35,8 +34,10 @@ def _steps(
 ) -> Iterator[Step]:
     extras = making.extras
     if making.listens and linux.seccomp is not None:
+        from jubako.plan.steps.notify import ConnectListener, DescribeToListener
+
         yield ConnectListener(linux.seccomp.listener_path)
-    yield joining.CloneJoiner(0)
+    yield joining.CloneJoiner(0, extras.cgroup)
     yield from attributes.plan_initial_affinity(program)
     yield joining.HideJoiner()
     for kind in kinds:
@@ -48,7 +49,7 @@ def _steps(
             state.oci_version, state.id, state.bundle, linux.seccomp.listener_metadata, state.annotations,
             status="running", container_pid=making.container_pid, joined=True,
         )  # fmt: skip
-    yield lifecycle.Record("joined")
+    yield joining.TellProgram()
     if "user" in kinds:
         yield namespaces.TakeRootIds(keep_groups=making.deny_setgroups or making.keep_groups)
     yield process.BeginSession()

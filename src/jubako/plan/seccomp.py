@@ -51,6 +51,7 @@ _ACTIONS = {
 _PERMISSIVE = 0x7FFC0000  # from here on the call is made
 _ERRNO = _ACTIONS["SCMP_ACT_ERRNO"]
 _EPERM, _ENOSYS = 1, 38
+_LIBRARY_PLACES = (f"/usr/lib/{os.uname().machine}-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
 _FORMAT = 1  # of what is cached; raised when the same profile compiles to something else
 
 _DIRECT_NUMBERS = {(0x40000003, "socket"): 359}  # AUDIT_ARCH_I386
@@ -162,24 +163,48 @@ def compiled_filter(wanted: Filter, cache_directory: str) -> bytes:
 
     The cache is a matter of speed only: what is not ours, damaged, or cannot be read or written is compiled anew.
     """
-    from hashlib import sha256
+    from jubako.digest import sha256
 
-    from jubako.linux import libseccomp
-
-    try:
-        version = libseccomp.version()
-    except OSError as failure:
-        raise JubakoError(
-            "compile seccomp filter with", "libseccomp", reason=str(failure.strerror), hint=LIBRARY_HINT
-        ) from None
-    key = sha256(f"{_FORMAT} {version} {wanted!r}".encode()).hexdigest()
+    key = sha256(f"{_FORMAT} {_library()} {wanted!r}".encode("utf-8", "surrogateescape")).hexdigest()
     path = f"{cache_directory}/{key}.bpf"
     program = _read_cached(path) if cache_directory else None
     if program is None:
-        program = compile_filter(wanted)
+        program = _compile(wanted)
         if cache_directory:
             _write_cached(path, program)
     return program
+
+
+def _library() -> str:
+    """Which libseccomp would compile, without loading it: the file's time and size, or else its version."""
+    for directory in _LIBRARY_PLACES:
+        try:
+            status = os.stat(f"{directory}/libseccomp.so.2")
+        except OSError:
+            continue
+        return f"{status.st_mtime_ns} {status.st_size}"
+    from jubako.linux import libseccomp
+
+    try:
+        return str(libseccomp.version())
+    except OSError as failure:
+        raise _no_library(failure) from None
+
+
+def _compile(wanted: Filter) -> bytes:
+    from jubako.linux import libseccomp
+
+    try:
+        libseccomp.open_library()
+    except OSError as failure:
+        raise _no_library(failure) from None
+    return compile_filter(wanted)
+
+
+def _no_library(failure: OSError) -> JubakoError:
+    return JubakoError(
+        "compile seccomp filter with", "libseccomp", reason=str(failure.strerror), hint=LIBRARY_HINT
+    )  # fmt: skip
 
 
 def compile_filter(wanted: Filter) -> bytes:
@@ -217,7 +242,11 @@ def compile_filter(wanted: Filter) -> bytes:
                         seen.add((name, rule.args))
                         for comparisons in _conditions(rule.args):
                             compiler.add_rule(action, name, comparisons)
-            program = shrink(_assembled_guards(wanted.guards, tokens) + compiler.export())
+            program = _assembled_guards(wanted.guards, tokens) + compiler.export()
+            try:
+                program = shrink(program)
+            except RecursionError:  # thousands of conditions in a row: as it is, it may still fit
+                pass
     except OSError as failure:
         raise UsageError(
             "compile seccomp filter", str(failure.filename or ""), reason=str(failure.strerror or failure)
@@ -344,7 +373,7 @@ def _guard_lines(guard: Guard, label: str) -> list[Instruction | str]:
 
 def _read_cached(path: str) -> bytes | None:
     """The program in a cache file, when the file is ours and says of itself that it is whole."""
-    from hashlib import sha256
+    from jubako.digest import sha256
 
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -362,7 +391,7 @@ def _read_cached(path: str) -> bytes | None:
 
 
 def _write_cached(path: str, program: bytes) -> None:
-    from hashlib import sha256
+    from jubako.digest import sha256
 
     temporary = f"{path}.{os.getpid()}"
     try:

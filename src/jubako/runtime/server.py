@@ -19,7 +19,6 @@ from jubako.linux import clone, scm
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import send_signal
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Plan, Slots
-from jubako.plan.steps.cgroups import JoinCgroup
 from jubako.plan.steps.namespaces import WriteIdMaps
 from jubako.plan.steps.processes import CloneInit
 from jubako.record import record
@@ -38,7 +37,7 @@ ROLES = (RUNTIME, SUPERVISOR)
 PAGES = b"pages "
 """Begins what a launcher's first child says to it about its memory."""
 STREAMS = ("stdin", "stdout", "stderr")
-_HARMLESS = (CloneInit, WriteIdMaps, JoinCgroup)
+_HARMLESS = (CloneInit, WriteIdMaps)
 
 
 @record

@@ -24,7 +24,12 @@ from jubako.spec.shape import (
     ListOf,
     NamedObjects,
     ObjectOf,
+    Wrong,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ID = Integer(0, UINT32.most - 1)  # the last number means "no change" to setresuid(2) and chown(2)
 
@@ -298,6 +303,18 @@ SECCOMP = ObjectOf(
     ),
 )
 
+
+class _DeviceShape(ObjectOf):
+    """A device whose numbers may be left out for a FIFO only."""
+
+    def read_fields(self, value: Any) -> dict[str, Any]:
+        found = super().read_fields(value)
+        for name in ("major", "minor"):
+            if name not in found and found["type"] in ("c", "b", "u"):
+                raise Wrong("is required", f".{name}")
+        return found
+
+
 LINUX = ObjectOf(
     t.Linux,
     (
@@ -319,7 +336,7 @@ LINUX = ObjectOf(
         "devices",
         "devices",
         ListOf(
-            ObjectOf(
+            _DeviceShape(
                 t.Device,
                 ("path", "path", TEXT, REQUIRED),
                 ("type", "type", TEXT, REQUIRED),

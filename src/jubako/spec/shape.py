@@ -37,7 +37,11 @@ class Wrong(ValueError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.path.lstrip('.')}: {self.text}" if self.path else self.text
+        told = f"{self.path.lstrip('.')}: {self.text}" if self.path else self.text
+        if told.isprintable():
+            return told
+        # Names in the path are the document's, and may hold what moves a terminal's cursor.
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in told)
 
 
 class Codec:

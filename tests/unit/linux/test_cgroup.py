@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jubako.linux import cgroup
+from jubako.linux import cgroup, clone, libc
+from jubako.plan.step import Slots
+from jubako.plan.steps.processes import CloneInit
+from unit.linux.forked import in_child
+from world.cgroup import GROUPS, cgroup2_mount
 
 
 @pytest.fixture
@@ -99,3 +103,67 @@ def test_the_mount_point_is_one_that_mountinfo_calls_cgroup2() -> None:
     with open("/proc/self/mountinfo") as file:
         points = [line.split()[4] for line in file if " - cgroup2 " in line]
     assert (found[0] if found else None) == (points[0] if points else None)
+
+
+# --- born into a group
+
+
+@pytest.fixture
+def real_group() -> Iterator[Path]:
+    path = cgroup2_mount() / f"{GROUPS}clone-{os.getpid()}"
+    path.mkdir()
+    yield path
+    cgroup.wait_until(str(path), "populated", 0, 10)
+    path.rmdir()
+
+
+def born(group: Path, flags: int = 0) -> str:
+    """The group of a child that `clone` made, as the child reads it."""
+    directory = cgroup.open_group(str(group))
+    reader, writer = os.pipe()
+    pid, pidfd = clone.clone(flags, directory)
+    if pid == 0:
+        try:
+            os.write(writer, (cgroup.own_group() or "").encode())
+        finally:
+            os._exit(0)
+    for fd in (directory, writer, pidfd):
+        os.close(fd)
+    with open(reader, "rb") as file:
+        text = file.read().decode()
+    os.waitpid(pid, 0)
+    return text
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("flags", [0, clone.CLONE_NEWPID | clone.CLONE_NEWNS, clone.CLONE_NEWUSER])
+def test_a_child_is_born_into_the_group(real_group: Path, flags: int) -> None:
+    assert born(real_group, flags).endswith(f"/{real_group.name}")
+
+
+@pytest.mark.root
+def test_the_kernels_refusal_is_that_of_the_call(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        born(tmp_path)
+    assert caught.value.call == "clone3"
+
+
+@pytest.mark.root
+def test_where_nobody_is_born_into_a_group_the_step_moves(real_group: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(libc.SYS, "clone3", 9999)  # ENOSYS
+    with pytest.raises(OSError, match="not implemented"):
+        born(real_group)
+
+    def child() -> str:
+        slots = Slots()
+        reader, writer = os.pipe()
+        CloneInit(0, str(real_group)).apply(slots)
+        if slots["child"]:
+            os.read(reader, 1)
+            os._exit(0)
+        found = cgroup.own_group(slots["init_child"]) or ""
+        os.write(writer, b"x")
+        os.waitpid(slots["init_child"], 0)
+        return found
+
+    assert str(in_child(child)).endswith(f"/{real_group.name}")

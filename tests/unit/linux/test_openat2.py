@@ -363,3 +363,33 @@ def test_a_descriptor_knows_whether_it_is_a_directory(root: int) -> None:
     fd = open_in(root, "etc/passwd")
     assert not is_directory(fd)
     os.close(fd)
+
+
+# --- without links at all
+
+
+def test_a_plain_path_has_no_link_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real/dir").mkdir(parents=True)
+    (tmp_path / "real/file").touch()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real/link").symlink_to("/etc")
+    root = os.open(tmp_path, os.O_PATH)
+    for missing in (False, True):
+        monkeypatch.setattr(openat2, "_missing", missing)
+        for path in ("/real/dir", "real/file", "/real/../real/dir"):
+            os.close(openat2.open_plain_in(root, path))
+        for path in ("/link", "/link/dir", "/real/link", "/real/link/passwd"):
+            with pytest.raises(OSError) as caught:
+                os.close(openat2.open_plain_in(root, path))
+            assert caught.value.errno == errno.ELOOP, path
+        with pytest.raises(FileNotFoundError):
+            openat2.open_plain_in(root, "/real/none")
+        os.close(openat2.make_plain_directory_in(root, f"/real/new{missing}/deeper"))
+        assert (tmp_path / f"real/new{missing}/deeper").is_dir()
+        for path in ("/link/new", "/real/link", "/real/link/x"):
+            with pytest.raises(OSError) as caught:
+                openat2.make_plain_directory_in(root, path)
+            assert caught.value.errno == errno.ELOOP, path
+        with pytest.raises(NotADirectoryError):
+            openat2.make_plain_directory_in(root, "/real/file")
+    os.close(root)

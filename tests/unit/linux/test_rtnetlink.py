@@ -61,7 +61,7 @@ def test_a_device_moves_with_its_addresses_gets_its_name_and_comes_up() -> None:
 
 
 @needs_ip
-def test_a_name_that_is_taken_and_a_device_that_is_not_there_are_told() -> None:
+def test_a_name_that_is_taken_leaves_the_device_where_it_is_and_a_number_is_found_for_it() -> None:
     def look() -> list[Any]:
         ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
         pid, writer = elsewhere()
@@ -72,11 +72,16 @@ def test_a_name_that_is_taken_and_a_device_that_is_not_there_are_told() -> None:
                 step.apply(Slots({"init_pid": pid}))
             except OSError as failure:
                 found.append(bool(step.hint(failure.errno or 0)))
+        stayed = ip("-o", "link")
+        MoveNetDevice("v0", "lan%d").apply(Slots({"init_pid": pid}))
+        MoveNetDevice("v1", "lan%d").apply(Slots({"init_pid": pid}))
+        setns(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY), CLONE_NEWNET)
+        there = ip("-o", "link")
         os.close(writer)
         os.waitpid(pid, 0)
-        return found
+        return [*found, " v0@" in stayed, "lan0" in there, "lan1" in there]
 
-    assert in_child(look, BOTH) == [True, True, True]
+    assert in_child(look, BOTH) == [True] * 6
 
 
 def test_an_index_is_found_by_name() -> None:

@@ -228,20 +228,36 @@ def test_a_value_that_the_kernel_refuses_leaves_nothing(view: View):
     assert not (view.there / "a").exists()
 
 
+INSIDE = """
+import subprocess
+if sys.argv[2] == "others":
+    other = subprocess.Popen(("sleep", "60"))
+resources = {"unified": {"hugetlb.2MB.max": "0"}}
+document = spec(sys.argv[1] + "/session/inner", resources)
+choice = choose_group(document, "one")
+text = failure(make_group, choice, document.linux.resources)
+answer([text, open("/proc/self/cgroup").read().splitlines()[-1], os.path.isdir(choice.path)])
+if sys.argv[2] == "others":
+    other.kill()
+    other.wait()
+"""
+
+
 @in_view
-def test_a_group_that_has_processes_hands_no_controller_down(view: View):
-    text = make(
-        view,
-        """
-        resources = {"unified": {"hugetlb.2MB.max": "0"}}
-        document = spec(sys.argv[1] + "/session/inner", resources)
-        answer(failure(make_group, choose_group(document, "one"), document.linux.resources))
-        """,
-        f"/{view.group.name}",
-        root=True,
-    )
+def test_a_group_that_has_processes_of_others_hands_no_controller_down(view: View):
+    text, own, there = make(view, INSIDE, f"/{view.group.name}", "others", root=True)
     assert text.startswith(f"enable the controller hugetlb in {view.group}/session: a group that has processes itself")
     assert "hint: move those processes into a group below it" in text
+    assert own.endswith("/session")
+    assert not there
+
+
+@in_view
+def test_a_runtime_that_is_alone_in_its_group_steps_aside(view: View):
+    text, own, there = make(view, INSIDE, f"/{view.group.name}", "alone", root=True)
+    assert text is None
+    assert own.endswith("/session/jubako-runtime")
+    assert there
 
 
 @in_view

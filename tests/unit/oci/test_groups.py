@@ -21,8 +21,10 @@ def group(name):
     os.makedirs(path, exist_ok=True)
     return path
 def start(path, *argv):
-    child = subprocess.Popen(argv or ("sleep", "60"))
-    cgroup.add_process(path, child.pid)
+    inside = ("sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', path, *(argv or ("sleep", "60")))
+    child = subprocess.Popen(inside)
+    while child.pid not in cgroup.processes(path):
+        time.sleep(0.001)
     return child
 def ticks(pid):
     return sum(map(int, open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[11:13]))
@@ -198,22 +200,21 @@ def test_groups_nested_deeper_than_any_path_or_stack_are_removed(run):
     ) == [True, -9, False]
 
 
-def test_a_process_joins_the_group_or_where_the_first_process_went(run):
+def test_who_joins_goes_into_the_group_or_where_the_first_process_went(run):
     places = run(
         """
         path = group("a")
         first = start(group("a/own"))
-        second, third = (subprocess.Popen(("sleep", "60")) for _ in range(2))
-        plain = place_process(path, second.pid, first.pid)
-        cgroup.add_process(f"{path}/own", second.pid)
+        plain = group_to_join(path, first.pid)
         cgroup.write(path, "cgroup.subtree_control", "+hugetlb")
-        busy = place_process(path, third.pid, first.pid)
-        answer([plain, busy, open(f"/proc/{third.pid}/cgroup").read().strip().endswith("/a/own")])
+        busy = group_to_join(path, first.pid)
+        gone = group_to_join(path, 999999999)
+        elsewhere = group_to_join(path, os.getpid())
+        answer([plain, busy, gone, elsewhere])
         remove_group(path)
         """
     )
-    assert [place.rpartition("/")[2] for place in places[:2]] == ["a", "own"]
-    assert places[2]
+    assert [place.rpartition("/")[2] for place in places] == ["a", "own", "a", "a"]
 
 
 def test_no_group_and_one_that_is_gone_are_no_errors():

@@ -53,14 +53,16 @@ def world(place: Path) -> Slots:
     return Slots({"root": os.open(place / "root", os.O_PATH)})
 
 
-@pytest.fixture(params=["new", "5.11", "5.1"])
+@pytest.fixture(params=["new", "5.11", "filtered", "5.1"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With all calls, without mount_setattr(2), and without the new mount interface at all."""
+    """With all calls, without mount_setattr(2), with move_mount(2) filtered, without the new mount interface at all."""
 
     def missing(*_arguments: Any, **_named: Any) -> Any:
         raise error(errno.ENOSYS, "missing")
 
-    if request.param != "new":
+    if request.param == "filtered":
+        monkeypatch.setattr(binding, "move_mount", missing)
+    elif request.param != "new":
         monkeypatch.setattr(binding, "mount_setattr", missing)
     if request.param == "5.1":
         monkeypatch.setattr(binding, "open_tree", missing)
@@ -184,6 +186,16 @@ def test_a_new_file_system_has_flags_options_and_what_the_directory_held(tmp_pat
     options, *rest = in_child(look, PRIVATE)
     assert {"ro", "nosuid", "nodev"} <= set(options)
     assert rest == [0o711, 0o1750, [100_000, 0o4640, 7], "/etc/passwd", True]
+
+
+def test_flags_that_only_the_old_call_takes_are_no_obstacle(tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        slots = world(tmp_path)
+        flags = read_options(("iversion", "acl", "nosuid", "sync"))
+        oci_mounts.MountNew("tmpfs", "t", "/a", flags.flags, flags.of_file_system(), ("mode=700",)).apply(slots)
+        return ["nosuid" in options_of(tmp_path / "root/a"), stat.S_IMODE((tmp_path / "root/a").stat().st_mode)]
+
+    assert in_child(look, PRIVATE) == [True, 0o700]
 
 
 def test_a_tmpfs_has_the_mode_of_what_it_covers_unless_told_otherwise(tmp_path: Path, kernel: str) -> None:

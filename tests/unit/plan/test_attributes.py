@@ -26,6 +26,7 @@ from jubako.spec.types import (
     Capabilities,
     CpuAffinity,
     Device,
+    IdMapping,
     IntelRdt,
     IoPriority,
     Linux,
@@ -35,6 +36,7 @@ from jubako.spec.types import (
     Personality,
     Process,
     Scheduler,
+    TimeOffset,
 )
 from unit.linux.forked import in_child
 from unit.plan.plans import ALL, ROOT, USER, make_spec
@@ -193,6 +195,25 @@ def test_a_parameter_that_is_not_there_is_told() -> None:
     with pytest.raises(OSError) as caught:
         step.apply(Slots())
     assert step.hint(caught.value.errno)
+
+
+def test_what_belongs_to_namespaces_that_are_not_there_is_refused() -> None:
+    def told(new: tuple[str, ...], **changes: Any) -> str:
+        try:
+            attributes.check_namespaces(make_spec(new, **changes), NamespaceSet(new, ()))
+        except UsageError as failure:
+            return str(failure)
+        return ""
+
+    assert told(ALL) == ""
+    flat = ("mount", "uts")
+    assert told(flat) == ""
+    assert "no uts namespace" in told(("mount",), hostname="x")
+    assert "no uts namespace" in told(("mount",), hostname="", domainname="x")
+    assert told(("mount",), hostname="") == ""
+    assert "no time namespace" in told(flat, linux={"time_offsets": (TimeOffset("boottime", 1),)})
+    assert "linux.uidMappings is missing" in told(ALL, maps=())
+    assert "no user namespace" in told(flat, linux={"gid_mappings": (IdMapping(0, 0, 1),)})
 
 
 # --- network devices, resctrl

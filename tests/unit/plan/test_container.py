@@ -254,11 +254,11 @@ def test_a_plan_is_a_value_computed_alike_each_time() -> None:
     assert make_plan(init=True).steps != make_plan().steps
 
 
-def test_from_its_clone_on_the_first_process_does_all_but_maps_cgroup_and_terminal() -> None:
+def test_from_its_clone_on_the_first_process_does_all_but_maps_and_terminal() -> None:
     made = make_plan(make_spec(process={"terminal": True}), cgroup="/cg")
     after = made.steps[names(made).index("CloneInit") + 1 :]
     others = [type(step).__name__ for step in after if step.actor != INIT]
-    assert others == ["WriteIdMaps", "JoinCgroup", "TakeTerminal"]
+    assert others == ["WriteIdMaps", "TakeTerminal"]
 
 
 def test_masked_directories_are_covered_by_what_cannot_be_written() -> None:

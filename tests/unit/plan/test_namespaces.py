@@ -150,8 +150,8 @@ def test_loopback_comes_up_in_a_network_namespace_of_its_own_only() -> None:
 def test_the_cgroup_is_joined_before_its_namespace_is_made() -> None:
     plan = make_plan(cgroup="/sys/fs/cgroup/x")
     assert not only(plan, "CloneInit").flags & clone.CLONE_NEWCGROUP
-    assert only(plan, "JoinCgroup").directory == "/sys/fs/cgroup/x"
-    assert in_order(plan, "CloneInit", "WriteIdMaps", "JoinCgroup", "UnshareCgroup", "PrepareMasks")
+    assert only(plan, "CloneInit").group == "/sys/fs/cgroup/x"
+    assert in_order(plan, "CloneInit", "WriteIdMaps", "UnshareCgroup", "PrepareMasks")
     plan = make_plan(make_spec(without("cgroup")), cgroup="/sys/fs/cgroup/x")
     assert "UnshareCgroup" not in names(plan)
 

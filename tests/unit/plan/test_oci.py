@@ -9,11 +9,13 @@ import pytest
 from jubako.linux import clone
 from jubako.plan.extras import Extras
 from jubako.plan.host import Host, RootSource
-from jubako.plan.oci import HELPERS, Making, needs_foreign_proc, plan_bundle
+from jubako.plan.making import HELPERS, Making
+from jubako.plan.oci import plan_bundle
 from jubako.plan.oci_exec import plan_exec
-from jubako.plan.oci_mounts import Bundle
-from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Plan
+from jubako.plan.oci_processes import needs_foreign_proc
+from jubako.plan.step import INIT, RUNTIME, Plan
 from jubako.plan.steps.hooks import HookState
+from jubako.record import replace
 from jubako.spec.types import Hook, Hooks, Linux, Process, Rlimit, Root, Spec, TimeOffset, User
 from unit.plan.plans import in_order, make_spec, names, only, steps
 
@@ -25,7 +27,9 @@ USER = Host("/run/c1/stage")
 
 def make(spec: Spec, host: Host = USER, **making: Any) -> Plan:
     extras = making.pop("extras", Extras(RootSource("directory", "/b/rootfs")))
-    plan = plan_bundle(spec, host, Making(extras, STATE, Bundle("/b"), **making))
+    if not any(one.type == "uts" for one in spec.linux.namespaces):
+        spec = replace(spec, hostname="")
+    plan = plan_bundle(spec, host, Making(extras, STATE, **making))
     plan.check_slots()
     return plan
 
@@ -58,6 +62,14 @@ def test_a_joined_user_namespace_comes_last_for_who_has_rights_outside_of_it(pow
 def test_offsets_of_clocks_do_not_hold_for_the_runtimes_hooks() -> None:
     spec = make_spec(("pid", "mount", "user", "time"), linux={"time_offsets": (TimeOffset("boottime", 5),)})
     assert names(make(spec))[:2] == ["CloneSupervisor", "NewTimeNamespace"]
+
+
+def test_who_has_no_rights_makes_clocks_inside_of_the_user_namespace() -> None:
+    spec = make_spec(("pid", "mount", "user", "time"), linux={"time_offsets": (TimeOffset("boottime", 5),)})
+    plan = make(spec, powerless=True)
+    assert in_order(plan, "CloneSupervisor", "WriteStageMaps", "NewTimeNamespace", "CloneInit", "Record")
+    assert only(plan, "CloneSupervisor").flags == clone.CLONE_NEWUSER
+    assert not only(plan, "CloneInit").flags & clone.CLONE_NEWUSER
 
 
 def test_the_state_is_written_before_anything_can_go_wrong_and_again_before_the_wait() -> None:
@@ -128,8 +140,12 @@ def test_a_terminal_goes_to_the_socket_or_stays_with_the_runtime() -> None:
 def test_a_group_is_entered_before_the_cgroup_namespace_is_made() -> None:
     plan = make(make_spec(), extras=Extras(RootSource("directory", "/b/rootfs"), cgroup="/sys/fs/cgroup/c1"))
     assert not only(plan, "CloneInit").flags & clone.CLONE_NEWCGROUP
-    assert in_order(plan, "JoinCgroup", "Record", "UnshareCgroup")
-    assert only(plan, "JoinCgroup").actor == SUPERVISOR
+    assert only(plan, "CloneInit").group == "/sys/fs/cgroup/c1"
+    assert in_order(plan, "CloneInit", "Record", "UnshareCgroup")
+    assert "OpenGroup" not in names(plan)
+    extras = Extras(RootSource("directory", "/b"), cgroup="/sys/fs/cgroup/c1")
+    joined = make(make_spec(("mount",), joined=("network",)), extras=extras)
+    assert in_order(joined, "CloneSupervisor", "OpenGroup", "JoinNamespace", "CloneInit")  # its path leads elsewhere
 
 
 def test_proc_of_a_joined_pid_namespace_is_mounted_from_outside_in_a_user_namespace_of_ones_own() -> None:
@@ -165,10 +181,10 @@ def test_kept_groups_are_not_changed() -> None:
 
 
 def test_exec_hides_before_it_joins_and_clones_a_sibling() -> None:
-    making = Making(Extras(RootSource("joined")), STATE, Bundle("/b"))
+    making = Making(Extras(RootSource("joined")), STATE)
     plan = plan_exec(Process(cwd="/", args=("sh",)), Linux(), ("network", "user", "mount"), USER, making)
     plan.check_slots()
-    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "Record", "TakeRootIds")
+    assert in_order(plan, "CloneJoiner", "HideJoiner", "JoinNamespace", "CloneJoined", "TellProgram", "TakeRootIds")
     assert only(plan, "CloneJoined").flags & clone.CLONE_PARENT
     assert [step.kind for step in steps(plan, "JoinNamespace")] == ["network", "user", "mount"]
     assert in_order(plan, "TakeRootIds", "HideProcess", "CloseDescriptors", "EnterDirectory", "FilterAndExec")

@@ -481,6 +481,22 @@ def test_every_action_of_a_document_is_what_the_kernel_knows(action: str, code: 
 
 
 @needs_library
+def test_very_many_conditions_are_a_filter_or_an_error_of_ours() -> None:
+    def asked(count: int) -> Seccomp:
+        rules = (
+            SeccompRule(("personality",), "SCMP_ACT_ERRNO", 7, (SeccompArg(0, n, "SCMP_CMP_EQ"),)) for n in range(count)
+        )
+        return Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules))
+
+    found = Machine(custom_filter(asked(1300), "").program)
+    number = libseccomp.system_call_number("personality")
+    assert found.answer(os.uname().machine, number, (1299,)) == 0x00050007
+    assert found.answer(os.uname().machine, number, (1300,)) == ALLOW
+    with pytest.raises(UsageError, match="4096 are the most"):
+        custom_filter(asked(5000), "")
+
+
+@needs_library
 def test_error_numbers_of_a_document_are_answered() -> None:
     rules = (SeccompRule(("mkdirat",), "SCMP_ACT_ERRNO", 95), SeccompRule(("read",), "SCMP_ACT_ALLOW"))
     asked = Seccomp("SCMP_ACT_ERRNO", 38, syscalls=rules)

@@ -18,6 +18,7 @@ from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Plan, Slots, Step, step
 from jubako.plan.steps.processes import AwaitCaller, CloneInit, CloneSupervisor
 from jubako.runtime.applier import Applier
 from jubako.runtime.messages import Failed, receive
+from jubako.waiting import START
 
 
 class _Write(Step):
@@ -188,6 +189,7 @@ def test_who_connects_hears_of_a_failure_after_the_start(tmp_path: Path) -> None
     applier.run()
     listener.close()
     link = scm.connect(str(tmp_path), "start")
+    scm.send(link, START)
     message, _descriptors = receive(link)
     link.close()
     assert isinstance(message, Failed)

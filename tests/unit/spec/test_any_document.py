@@ -22,7 +22,7 @@ from jubako.plan.devices import plan_devices
 from jubako.plan.host import Host
 from jubako.plan.mount_options import MOUNT_OPTIONS
 from jubako.plan.namespaces import namespaces_of
-from jubako.plan.seccomp import filter_flags, wants_listener
+from jubako.plan.seccomp import custom_filter
 from jubako.plan.step import Plan, Step
 from jubako.spec import document
 from jubako.spec.check import RLIMIT_TYPES, SECCOMP_ACTIONS, SECCOMP_ARCHITECTURES, SECCOMP_FLAGS, SECCOMP_OPERATORS
@@ -133,8 +133,7 @@ def planned(spec: Spec, host: Host, modules: Modules) -> list[Step]:
     if spec.process.capabilities is not None:
         known_sets(spec.process.capabilities, host.last_cap)
     if spec.linux.seccomp is not None:
-        filter_flags(spec.linux.seccomp)
-        wants_listener(spec.linux.seccomp)
+        custom_filter(spec.linux.seccomp, "", listening=True)
     return [
         *oci_mounts.plan_mount_sources(spec, spaces, host, bundle),
         *oci_mounts.plan_shared_sources(spec, spaces, host, bundle),
@@ -212,6 +211,7 @@ MAP = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
 @example(likely(hostname="\ud800" * 3), USER, NONE)
 @example({"ociVersion": "1.\n", "root": {"path": "/"}}, USER, NONE)
 @example([], USER, NONE)
+@example(likely(linux={"namespaces": [{"type": "mount"}], "timeOffsets": {"\x1f": {}}}), USER, NONE)
 @example(likely(mounts=[{"destination": "/" + "a/" * 3000, "type": "tmpfs"}]), USER, NONE)
 @example(likely(linux={"namespaces": [{"type": "mount"}], "uidMappings": MAP * 2}), USER, NONE)
 def test_any_document_is_planned_or_refused(value: Any, host: Host, modules: Modules) -> None:

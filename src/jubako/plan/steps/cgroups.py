@@ -7,21 +7,21 @@ from jubako.plan.step import SUPERVISOR, Slots, Step, quote, step
 
 
 @step(actor=SUPERVISOR)
-class JoinCgroup(Step):
-    """The container's processes are counted, frozen and killed together, from their first one on."""
+class OpenGroup(Step):
+    """Hold the container's control group before namespaces are joined in which its path leads elsewhere."""
 
     directory: str
 
-    needs = ("init_pid",)
+    produces = ("group",)
 
     def apply(self, slots: Slots) -> None:
-        cgroup.add_process(self.directory, slots["init_child"])  # as the writer counts pids
+        slots["group"] = cgroup.open_group(self.directory)
 
     def call(self) -> str:
-        return f'write({quote(self.directory + "/cgroup.procs")}, "PID")'
+        return f"open({quote(self.directory)}, O_RDONLY|O_DIRECTORY|O_CLOEXEC)"
 
     def operation(self) -> str:
-        return "place the container in the cgroup"
+        return "open the cgroup"
 
     def subject(self) -> str:
         return self.directory

@@ -9,9 +9,11 @@ from jubako.plan.steps.processes import Clone, stop_imports
 
 @step(actor=RUNTIME)
 class CloneJoiner(Clone):
-    """A process of its own enters: the caller stays outside, with the host's files and terminal."""
+    """A process of its own enters: the caller stays outside, with the host's files and terminal. With `group` it is
+    born into the container's control group, and so is the program that it starts."""
 
     flags: int
+    group: str = ""
 
     child = SUPERVISOR
     produces = ("supervisor_pid",)
@@ -37,6 +39,19 @@ class CloneJoined(Clone):
 
     def operation(self) -> str:
         return "start the program's process"
+
+
+@step(actor=RUNTIME)
+class TellProgram(Step):
+    """The runtime is told which process will be the program: its own child, cloned by another."""
+
+    needs = ("init_pidfd",)
+
+    def apply(self, slots: Slots) -> None:
+        return
+
+    def call(self) -> str:
+        return "recvmsg(SCM_RIGHTS): a pidfd of the program's process"
 
 
 @step(actor=SUPERVISOR)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from jubako.linux import scm
+from jubako.linux import clone, scm
 from jubako.plan.program import find_program
 from jubako.plan.step import INIT, RUNTIME, SUPERVISOR, Slots, Step, quote, step
 from jubako.plan.steps.processes import AwaitCaller
@@ -98,14 +98,15 @@ class BeginIdMaps(Step):
     uids: tuple[tuple[int, int, int], ...]
     gids: tuple[tuple[int, int, int], ...]
 
-    needs = ("init_pid",)
+    of = "init_pid"
+    needs = (of,)
     produces = ("id_maps",)
 
     def apply(self, slots: Slots) -> None:
         from jubako.ids.idmap import IdMap
         from jubako.ids.newidmap import begin_id_maps
 
-        slots["id_maps"] = begin_id_maps(slots["init_pid"], IdMap.of(*self.uids), IdMap.of(*self.gids))
+        slots["id_maps"] = begin_id_maps(slots[self.of], IdMap.of(*self.uids), IdMap.of(*self.gids))
 
     def call(self) -> str:
         uids, gids = (" ".join(str(number) for entry in each for number in entry) for each in (self.uids, self.gids))
@@ -128,6 +129,19 @@ class JoinIdMaps(Step):
 
     def call(self) -> str:
         return "wait4(newuidmap); wait4(newgidmap)"
+
+
+@step(actor=RUNTIME)
+class BeginStageMaps(BeginIdMaps):
+    """The same for a stage that makes the container's user namespace itself."""
+
+    of = "supervisor_pid"
+    needs = (of,)
+
+
+@step(actor=RUNTIME)
+class JoinStageMaps(JoinIdMaps):
+    """Wait until both have written the stage's map."""
 
 
 @step(actor=RUNTIME)
@@ -170,3 +184,23 @@ class LookUpProgram(Step):
 
     def subject(self) -> str:
         return self.name
+
+
+@step(actor=INIT)
+class HoldNamespaces(Step):
+    """Who is not privileged where the container is made cannot ask the hidden process for its namespaces: it has them
+    ready for `exec` until its program begins."""
+
+    produces = ("namespaces",)
+
+    def apply(self, slots: Slots) -> None:
+        held: dict[str, int] = {}
+        for kind in clone.FLAGS:
+            try:
+                held[kind] = clone.open_namespace("self", kind)
+            except FileNotFoundError:  # a kernel without time namespaces
+                continue
+        slots["namespaces"] = held
+
+    def call(self) -> str:
+        return 'for each type: open("/proc/self/ns/TYPE")'

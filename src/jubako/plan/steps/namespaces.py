@@ -96,10 +96,11 @@ class WriteIdMaps(Step):
     gid_map: str
     deny_setgroups: bool
 
-    needs = ("init_pid",)
+    of = "init_pid"
+    needs = (of,)
 
     def apply(self, slots: Slots) -> None:
-        pid = slots["init_pid"]
+        pid = slots[self.of]
         if self.deny_setgroups:
             _write(f"/proc/{pid}/setgroups", b"deny")
         _write(f"/proc/{pid}/uid_map", self.uid_map.encode())
@@ -118,6 +119,14 @@ class WriteIdMaps(Step):
 
     def hint(self, errno: int) -> str:
         return "the ids outside must be mapped in the base user namespace (jubako info shows them)"
+
+
+@step(actor=RUNTIME)
+class WriteStageMaps(WriteIdMaps):
+    """The stage makes the container's user namespace itself, to have the rights there that it lacks outside."""
+
+    of = "supervisor_pid"
+    needs = (of,)
 
 
 @step(actor=INIT)

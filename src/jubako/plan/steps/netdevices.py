@@ -1,14 +1,21 @@
-"""The step for `linux.netDevices`: OCI runtime-spec 1.3, config-linux.md, "Network Devices"; rtnetlink(7)."""
+"""The step for `linux.netDevices`: OCI runtime-spec 1.3, config-linux.md, "Network Devices"; rtnetlink(7).
+
+What the new name would be is asked in the container's namespace before the device is moved: the kernel moves first and
+renames then, and a device that is left in a namespace that ends is gone, unless it is a physical one.
+"""
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 
 from jubako.linux import rtnetlink
 from jubako.linux.clone import CLONE_NEWNET, open_namespace, setns
 from jubako.plan.step import RUNTIME, Slots, Step, quote, step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @step(actor=RUNTIME)
@@ -17,47 +24,20 @@ class MoveNetDevice(Step):
 
     device: str
     name: str
+    """Its name there; `%d` in it is the first number that is free."""
 
     needs = ("init_pid",)
 
     def apply(self, slots: Slots) -> None:
-        index = rtnetlink.device_index(self.device)
         namespace = open_namespace(slots["init_pid"], "network")
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        pid = os.fork()  # most of it can be done in the device's new namespace only, so a child enters that
-        if pid == 0:
-            code = 255
-            try:
-                self._move(index, own, namespace)
-                code = 0
-            except OSError as failure:
-                code = failure.errno or 255
-            finally:
-                os._exit(code)
-        os.close(own)
-        os.close(namespace)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code:
-            number = code if 0 < code < 255 else errno.EIO
-            raise OSError(number, os.strerror(number), self.name)
-
-    def _move(self, index: int, own: int, namespace: int) -> None:
-        addresses = rtnetlink.list_addresses(index)
-        setns(namespace, CLONE_NEWNET)
-        before = dict(_socket.if_nameindex())
-        if self.name in before.values():  # the kernel would tell only when the device has been moved, and is lost
-            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
-        setns(own, CLONE_NEWNET)
-        rtnetlink.move_device(index, namespace, self.name)
-        setns(namespace, CLONE_NEWNET)
-        # Its number may be another one there, and its name too, where it was given as a template such as "eth%d".
-        for there, name in _socket.if_nameindex():
-            if there not in before:
-                for address in addresses:
-                    rtnetlink.add_address(there, address)
-                rtnetlink.set_up(there, name)
-                return
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), self.name)
+        try:
+            index = rtnetlink.device_index(self.device)
+            addresses = rtnetlink.list_addresses(index)
+            name = in_namespace(namespace, lambda: rtnetlink.free_name(self.name))
+            rtnetlink.move_device(index, namespace, name)
+            in_namespace(namespace, lambda: _configure(name, addresses))
+        finally:
+            os.close(namespace)
 
     def call(self) -> str:
         device, name = quote(self.device), quote(self.name)
@@ -79,3 +59,35 @@ class MoveNetDevice(Step):
             errno.EPERM: "only the host's root can move its devices",
             errno.EINVAL: "this kind of device cannot leave its network namespace",
         }.get(errno_, "")
+
+
+def in_namespace(namespace: int, work: Callable[[], str]) -> str:
+    """What `work` answers in the network namespace, which a child of its own enters; its `OSError` is ours."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        code = 255
+        try:
+            setns(namespace, CLONE_NEWNET)
+            os.write(writer, os.fsencode(work()))
+            code = 0
+        except OSError as failure:
+            code = failure.errno or 255
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        answer = os.fsdecode(file.read())
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        number = code if 0 < code < 255 else errno.EIO
+        raise OSError(number, os.strerror(number), answer)
+    return answer
+
+
+def _configure(name: str, addresses: tuple[rtnetlink.Address, ...]) -> str:
+    index = rtnetlink.device_index(name)
+    for address in addresses:
+        rtnetlink.add_address(index, address)
+    rtnetlink.set_up(index, name)
+    return name

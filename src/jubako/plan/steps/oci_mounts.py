@@ -16,7 +16,7 @@ from jubako.linux import mount as mnt
 from jubako.linux.binding import attach_changed, bind_changed, mount_ids, set_attributes
 from jubako.linux.fsopen import fits, new_mount
 from jubako.linux.openat2 import open_in
-from jubako.plan.mount_options import attributes_of
+from jubako.plan.mount_options import ONLY_CLASSIC, attributes_of
 from jubako.plan.step import Slots, Step, quote, step
 from jubako.plan.steps.copy_up import copy_directory
 from jubako.plan.steps.targets import (
@@ -60,19 +60,26 @@ class MountNew(Step):
         target = directory_for(slots, self.target, plain)
         try:
             tree = self._make(data)
+            if tree >= 0 and not self._attach(slots, target, plain, tree):
+                tree = -1
             if tree < 0:
                 tree = self._mount(slots, target, plain, data)
-            else:
-                try:
-                    self._fill(target, tree)
-                    attach_changed(tree, target, ((*self._attributes(), 0, False), *self.changes))
-                    check_target(slots, self.target, tree, plain)
-                except OSError:
-                    os.close(tree)
-                    raise
             keep_mount(slots, self.target, tree)
         finally:
             os.close(target)
+
+    def _attach(self, slots: Slots, target: int, plain: bool, tree: int) -> bool:
+        """Whether the detached file system is where it belongs; False, and closed, where the kernel cannot attach."""
+        try:
+            self._fill(target, tree)
+            attach_changed(tree, target, ((*self._attributes(), 0, False), *self.changes))
+            check_target(slots, self.target, tree, plain)
+        except OSError as failure:
+            os.close(tree)
+            if failure.errno == errno.ENOSYS:
+                return False
+            raise
+        return True
 
     def _data(self, slots: Slots) -> tuple[str, ...]:
         """The options; a tmpfs that says nothing of its mode gets that of the directory it covers, as in runc."""
@@ -90,7 +97,7 @@ class MountNew(Step):
     def _make(self, data: tuple[str, ...]) -> int:
         """The detached file system; -1 where the kernel's old interface has to do."""
         options = (*self.words, *data)
-        if self.kind == "overlay" or not fits(self.source, options):
+        if self.kind == "overlay" or self.flags & ONLY_CLASSIC or not fits(self.source, options):
             return -1
         try:
             return new_mount(self.kind, self.source, options)

@@ -23,8 +23,12 @@ class CloseDescriptors(Step):
     """Slots whose descriptors stay; they close on exec."""
 
     def apply(self, slots: Slots) -> None:
-        others = [slots[name] for name in self.also]
-        numbers = [each if isinstance(each, int) else each.fileno() for each in others]
+        numbers: list[int] = []
+        for value in (slots[name] for name in self.also):
+            if isinstance(value, dict):
+                numbers += value.values()
+            else:
+                numbers.append(value if isinstance(value, int) else value.fileno())
         close_all_but((*range(self.keep), *numbers, slots["channel"]))
 
     def call(self) -> str:
