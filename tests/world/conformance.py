@@ -146,7 +146,7 @@ def read_rules() -> Iterator[Rule]:
 
 
 def unmarked() -> list[str]:
-    """Tests that prove no rule, in files that prove some: the specification knows no checkpoints, say."""
+    """Tests that prove no rule, in files that prove some: of checkpoints, say, the specification does not speak."""
     marked = {(rule.file, rule.test) for rule in read_rules()}
     files = {file for file, _ in marked}
     return [
