@@ -12,7 +12,7 @@ root=$directory/root
 
 packages=linux-image-cloud-amd64,systemd-sysv,dbus,dbus-user-session,libpam-systemd,uidmap,libseccomp2,procps
 packages=$packages,busybox-static,stress-ng,crun,python3,python3-jeepney,python3-pytest,python3-pytest-timeout
-packages=$packages,python3-hypothesis,criu
+packages=$packages,python3-hypothesis,criu,iproute2,iptables
 
 mmdebstrap --variant=minbase --include="$packages" trixie "$root"
 

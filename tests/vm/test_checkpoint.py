@@ -18,9 +18,6 @@ from world.bundle import default_config, make_root
 
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/n; sleep 0.1; done"
 
-UNLOCKED = ("--network-lock", "skip")
-"""There is no connection to be stopped meanwhile, and no iptables in the machine, by which criu does it."""
-
 Oci = Callable[..., str]
 
 
@@ -74,9 +71,9 @@ def counted(oci: Oci, name: str, least: int) -> int:
 def test_a_restored_container_has_a_scope_of_its_own(oci: Oci, bundle: Path, tmp_path: Path) -> None:
     start(oci, bundle)
     count = counted(oci, "c1", 3)
-    oci("checkpoint", *UNLOCKED, "--image-path", tmp_path / "image", "c1")
+    oci("checkpoint", "--image-path", tmp_path / "image", "c1")
     assert show("jubako-here.scope", "ActiveState")["ActiveState"] == "inactive"
-    oci("restore", *UNLOCKED, "--detach", "--bundle", bundle, "--image-path", tmp_path / "image", "c2")
+    oci("restore", "--detach", "--bundle", bundle, "--image-path", tmp_path / "image", "c2")
     state = json.loads(oci("state", "c2"))
     assert Path(f"/proc/{state['pid']}/cgroup").read_text() == "0::/system.slice/jubako-here.scope\n"
     assert show("jubako-here.scope", "ActiveState")["ActiveState"] == "active"
@@ -97,7 +94,7 @@ def test_only_what_has_changed_is_written_after_a_first_look(oci: Oci, bundle: P
     assert "relative" in oci(
         "checkpoint", "--parent-path", "/abs", "--image-path", tmp_path / "image", "c1", fails=True
     )
-    oci("checkpoint", *UNLOCKED, "--parent-path", "../before", "--image-path", tmp_path / "image", "c1")
+    oci("checkpoint", "--parent-path", "../before", "--image-path", tmp_path / "image", "c1")
     assert os.path.samefile(tmp_path / "image/parent", tmp_path / "before")
-    oci("restore", *UNLOCKED, "--detach", "--bundle", bundle, "--image-path", tmp_path / "image", "c2")
+    oci("restore", "--detach", "--bundle", bundle, "--image-path", tmp_path / "image", "c2")
     counted(oci, "c2", count + 1)

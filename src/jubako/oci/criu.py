@@ -327,6 +327,7 @@ _HINTS = (
         "in a user namespace criu reads the images as the container's root: chmod o+x their directory",
     ),
     ("tables-restore", "criu stops connections by iptables: install it, or pass --network-lock nftables or skip"),
+    ("IP tool failed", "criu writes a network namespace by the program ip: install iproute2"),
     ("Can't get 1:16 opt", "criu before 4.2 cannot write network sockets on Linux 6.16 and later: install a newer one"),
     (
         "cgns prefix",
