@@ -35,6 +35,7 @@ class Foreground:
             if _signal.getsignal(number) != _signal.SIG_IGN:  # what nohup(1) had ignored stays so
                 _signal.signal(number, _note)
         self.typed = b""
+        self._resize()  # before the program can look
 
     def wait(self, pid: int) -> int:
         """Until the process `pid` has ended: its exit code as shells count it."""
