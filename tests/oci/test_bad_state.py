@@ -205,8 +205,7 @@ def test_a_state_that_names_a_control_group_which_is_none(group: str, box: Conta
     assert left(box.runtime) == []
     box.runtime.containers.clear()
     wait_for_end(pid, 2)
-    if real:
-        os.rmdir(real)
+    remove_group(real)
 
 
 def test_hooks_that_are_damaged_are_only_told(runtime: Runtime, bundle: Bundle) -> None:
@@ -393,6 +392,15 @@ def test_the_state_directory_is_gone_while_the_container_runs(runtime: Runtime, 
     assert call(runtime, "delete", "--force", box.id).exit_code == 0
     os.kill(pid, 9)
     wait_for_end(pid)
-    if group:
-        os.rmdir(group)
+    remove_group(group)
     runtime.containers.clear()
+
+
+def remove_group(group: str) -> None:
+    """Remove a group that no container knows any more, and root's parent of all groups if it was the last."""
+    if not group:
+        return
+    os.rmdir(group)
+    parent = os.path.dirname(group)
+    if os.path.basename(parent) == "jubako" and not any(entry.is_dir() for entry in os.scandir(parent)):
+        os.rmdir(parent)

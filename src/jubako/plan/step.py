@@ -55,6 +55,16 @@ class Slots:
         fd = self.values.get("path:" + parent)
         return path if fd is None else f"/proc/self/fd/{fd}/{name}"
 
+    def base(self, path: str) -> tuple[int, str]:
+        """Below which descriptor the container's `path` is to be looked up, and as what: below our own mount at /dev,
+        /proc or /sys where that is held, wherever its directory has gone meanwhile; else below the root."""
+        clean = os.path.normpath("/" + path.lstrip("/"))
+        for name in ("/dev", "/proc", "/sys"):
+            fd = self.values.get("mount:" + name)
+            if fd is not None and clean.startswith(name + "/"):
+                return fd, clean[len(name) :]
+        return self.values["root"], path
+
     def close(self, name: str) -> None:
         """Close the descriptor in a slot, and forget it; a slot that is not filled is left alone."""
         fd = self.values.pop(name, -1)

@@ -84,8 +84,6 @@ def check(spec: Spec) -> None:
     for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
         if len(value.encode(errors="surrogateescape")) > HOST_NAME_MAX:
             raise Wrong(f"must not be longer than {HOST_NAME_MAX} bytes", name)
-        if value and not any(namespace.type == "uts" for namespace in spec.linux.namespaces):
-            raise Wrong("needs a uts namespace: the host keeps its name", name)
     nested = any(namespace.type == "user" for namespace in spec.linux.namespaces)
     for position, mount in enumerate(spec.mounts):
         try:
@@ -96,6 +94,9 @@ def check(spec: Spec) -> None:
         raise Wrong("must not have an empty name in it", "annotations")
     _check_hooks(spec)
     _within("linux", _check_linux, spec.linux)
+    for name, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if value and not any(namespace.type == "uts" for namespace in spec.linux.namespaces):
+            raise Wrong("needs a uts namespace: the host keeps its name", name)
 
 
 def check_process(process: Process) -> None:

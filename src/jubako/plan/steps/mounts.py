@@ -400,12 +400,8 @@ def _target_like(slots: Slots, source: str, target: str, name: str) -> int:
 
 
 def _existing(slots: Slots, path: str) -> int | None:
-    root, below = slots["root"], path
-    for name in ("/proc", "/sys"):  # looked up in the mount itself, wherever somebody may have moved it meanwhile
-        if f"mount:{name}" in slots and path.startswith(name + "/"):
-            root, below = slots[f"mount:{name}"], path[len(name) :]
     try:
-        return open_in(root, below, os.O_PATH)
+        return open_in(*slots.base(path), os.O_PATH)
     except OSError as failure:
         if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
             return None

@@ -24,11 +24,8 @@ def node_type(kind: str) -> int:
 
 def open_parent(slots: Slots, path: str) -> tuple[int, str]:
     """The directory that `path` lies in, made if missing and reached without links, and the last name."""
-    clean = "/" + os.path.normpath("/" + path).lstrip("/")
-    directory, _, name = clean.rpartition("/")
-    root = slots["root"]
-    if "mount:/dev" in slots and (directory + "/").startswith("/dev/"):
-        root, directory = slots["mount:/dev"], directory[4:]
+    root, below = slots.base(os.path.normpath("/" + path.lstrip("/")))
+    directory, _, name = below.rpartition("/")
     return make_plain_directory_in(root, directory or "/"), name
 
 

@@ -52,7 +52,7 @@ def check_target(slots: Slots, path: str, tree: int, plain: bool) -> None:
 
 
 def keep_mount(slots: Slots, path: str, tree: int) -> None:
-    """Hold the mount at /proc or /sys by its descriptor: what is masked and set read-only is looked up below it."""
+    """Hold the mount at /dev, /proc or /sys by its descriptor: what belongs into it is looked up below it."""
     name = "mount:" + os.path.normpath(path)
     slots.close(name)
     if os.path.normpath(path) in _KEPT:
@@ -69,7 +69,7 @@ def exchanged(path: str) -> OSError:
 def reopen(slots: Slots, path: str, plain: bool) -> int:
     """A descriptor of what `path` below the root leads to now."""
     try:
-        return (open_plain_in if plain else open_in)(slots["root"], path, os.O_PATH)
+        return (open_plain_in if plain else open_in)(*slots.base(path), os.O_PATH)
     except OSError as failure:
         if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise exchanged(path) from failure
@@ -79,7 +79,7 @@ def reopen(slots: Slots, path: str, plain: bool) -> int:
 def directory_for(slots: Slots, path: str, plain: bool) -> int:
     """The directory to mount on, made if missing; with `plain` no component may be a link (ELOOP)."""
     try:
-        fd = (make_plain_directory_in if plain else make_directory_in)(slots["root"], path)
+        fd = (make_plain_directory_in if plain else make_directory_in)(*slots.base(path))
     except OSError as failure:
         if failure.errno == errno.ELOOP:
             raise
@@ -104,9 +104,9 @@ def target_for(slots: Slots, source: str, target: str, name: str) -> int:
                 raise StepError("bind to", "/proc", reason="only a proc file system may be there")
             return make_plain_directory_in(slots["root"], target)
         if is_directory(fd):
-            made = make_directory_in(slots["root"], target)
+            made = make_directory_in(*slots.base(target))
         else:
-            made = make_file_in(slots["root"], target)
+            made = make_file_in(*slots.base(target))
             if is_directory(made):
                 os.close(made)
                 raise OSError(errno.EISDIR, "a file cannot cover a directory", target)
