@@ -181,7 +181,7 @@ def test_hooks_find_the_namespaces_of_the_container(runtime: Runtime, recorded: 
     look = """pid=$(sed 's/.*"pid": *//; s/[^0-9].*//' | tr -d '\\n'); readlink /proc/$pid/ns/net"""
     look += f" > {recorded.place}/net"
     bundle.hook(kind, bundle.script("look", look))
-    box = runtime.create(bundle)
+    box = runtime.start_new(bundle)
     assert (recorded.place / "net").read_text().strip() == os.readlink(f"/proc/{box.pid}/ns/net")
 
 
