@@ -31,7 +31,7 @@ MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _RET_ALLOW = 0x7FFF0000
-_AT_EMPTY_PATH = 0x1000
+_AT_SYMLINK_NOFOLLOW = 0x100
 
 # A handle of our own: argument types are set once here, and nobody else's use of `libc.execve` can change them.
 _execve = ctypes.PyDLL(None, use_errno=True).execve
@@ -61,11 +61,11 @@ def filter_and_exec(
     argv: Sequence[str | bytes],
     envp: Sequence[str | bytes],
     flags: int = 0,
-    descriptor: int = -1,
+    directory: int = -1,
 ) -> int:
     """Load `program` (none when empty) and become `path`; returns only when execve(2) failed, with its errno.
 
-    With a `descriptor` the file that it names is executed (execveat(2)), and no path is looked up.
+    With the descriptor of a `directory`, `path` is a name in there, and no link is followed (execveat(2)).
 
     Between the two calls the interpreter makes none of its own: all objects are built and both functions have been
     called once before, the garbage collector is off, and the lock is not released. So even a filter that allows
@@ -79,9 +79,9 @@ def filter_and_exec(
     environment_pointer = ctypes.cast(environment, ctypes.c_void_p)
     get_errno, execve = ctypes.get_errno, _execve
     call: tuple[object, ...] = (target, argument_pointer, environment_pointer)
-    if descriptor >= 0:
-        execveat, empty_path = ctypes.c_long(SYS["execveat"]), ctypes.c_int(_AT_EMPTY_PATH)
-        execve, call = libc.syscall, (execveat, ctypes.c_int(descriptor), b"", *call[1:], empty_path)
+    if directory >= 0:
+        execveat, no_follow = ctypes.c_long(SYS["execveat"]), ctypes.c_int(_AT_SYMLINK_NOFOLLOW)
+        execve, call = libc.syscall, (execveat, ctypes.c_int(directory), *call, no_follow)
         execve(execveat, ctypes.c_int(-1), None, None, None, ctypes.c_int(0))
     else:
         execve(None, None, None)  # EFAULT: the call's own machinery is warm from here on

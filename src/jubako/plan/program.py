@@ -33,17 +33,19 @@ class Program:
     interpreter_argument: str = ""
     interpreter_path: str = ""
 
-    def open_verified(self, arguments: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-        """The arguments, and a descriptor of the very file to execute (close-on-exec).
+    def open_place(self, arguments: tuple[str, ...]) -> tuple[tuple[str, ...], int, str]:
+        """The arguments, a descriptor of the directory that the file to execute lies in (close-on-exec), and its name
+        there, which is no link: executed without following one (execveat(2), `AT_SYMLINK_NOFOLLOW`), it cannot be a
+        magic link either, whatever is done to the directory meanwhile. ps(1) shows that name.
 
-        The kernel's own handling of `#!` would look paths up again, and what runs in the container could have changed
-        them meanwhile; so a script is started as its interpreter with the script's path.
+        The kernel's own handling of `#!` would look paths up again; so a script is started as its interpreter with the
+        script's path.
         """
-        fd = _open(self.interpreter_path or self.path)
+        directory, name = _place_of(self.interpreter_path or self.path)
         if self.interpreter:
             extra = (self.interpreter_argument,) if self.interpreter_argument else ()
             arguments = (self.interpreter, *extra, self.path, *arguments[1:])
-        return arguments, fd
+        return arguments, directory, name
 
 
 def find_program(name: str, environment: tuple[str, ...]) -> Program:
@@ -144,13 +146,30 @@ def _head(path: str, name: str) -> bytes:
         os.close(fd)
 
 
-def _open(path: str) -> int:
+def _open(path: str, flags: int = 0) -> int:
     try:
-        return openat2(-100, path, os.O_PATH, 0, RESOLVE_NO_MAGICLINKS)
+        return openat2(-100, path, os.O_PATH | flags, 0, RESOLVE_NO_MAGICLINKS)
     except OSError as failure:
         if failure.errno != errno.ENOSYS:
             raise
-    return os.open(_resolve_outside_proc(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(_resolve_outside_proc(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | flags)
+
+
+def _place_of(path: str) -> tuple[int, str]:
+    """The directory of the file that `path` leads to, link by link, and the file's name there."""
+    for _link in range(MAX_LINKS + 1):
+        parent, slash, name = path.rpartition("/")
+        fd = _open((parent or slash) if slash else ".", os.O_DIRECTORY)
+        try:
+            target = os.readlink(name, dir_fd=fd)
+        except OSError as failure:
+            if failure.errno == errno.EINVAL:  # no link
+                return fd, name
+            os.close(fd)
+            raise
+        os.close(fd)
+        path = os.path.join(parent + slash, target)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def _resolve_outside_proc(path: str) -> str:

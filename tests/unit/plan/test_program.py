@@ -88,19 +88,19 @@ def test_a_script_is_known_with_its_interpreter_and_argument(tmp_path: Path) -> 
     script = executable(tmp_path / "script", b"#! /bin/sh  -e -x \nexit\n")
     found = find_program(str(script), ())
     assert (found.interpreter, found.interpreter_argument, found.path) == ("/bin/sh", "-e -x", str(script))
-    arguments, fd = found.open_verified((str(script), "one", "two"))
+    arguments, directory, name = found.open_place((str(script), "one", "two"))
     assert arguments == ("/bin/sh", "-e -x", str(script), "one", "two")
-    assert os.path.samestat(os.fstat(fd), os.stat("/bin/sh"))
-    assert not os.get_inheritable(fd)
-    os.close(fd)
+    assert os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), os.stat("/bin/sh"))
+    assert not os.get_inheritable(directory)
+    os.close(directory)
 
 
-def test_a_program_itself_is_executed_by_the_descriptor_of_its_file(tmp_path: Path) -> None:
+def test_a_program_itself_is_executed_by_its_name_in_its_directory(tmp_path: Path) -> None:
     path = executable(tmp_path / "prog")
-    arguments, fd = find_program(str(path), ()).open_verified(("other name", "x"))
-    assert arguments == ("other name", "x")
-    assert os.path.samestat(os.fstat(fd), path.stat())
-    os.close(fd)
+    arguments, directory, name = find_program(str(path), ()).open_place(("other name", "x"))
+    assert (arguments, name) == (("other name", "x"), "prog")
+    assert os.path.samestat(os.fstat(directory), tmp_path.stat())
+    os.close(directory)
 
 
 def test_a_missing_interpreter_is_127_and_named(tmp_path: Path) -> None:
@@ -176,9 +176,10 @@ def test_usual_links_are_followed_to_a_program(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "up").symlink_to(f"{tmp_path}/dir/../../dir/prog")
     monkeypatch.chdir(tmp_path / "deep")
     for path in (f"{tmp_path}/up", f"{tmp_path}//dir/./prog", "../up", "er/prog"):
-        _arguments, fd = find_program(path, ()).open_verified((path,))
-        assert os.path.samestat(os.fstat(fd), os.stat(tmp_path / "deep/er/prog"))
-        os.close(fd)
+        _arguments, directory, name = find_program(path, ()).open_place((path,))
+        assert name == "prog"
+        assert os.path.samestat(os.fstat(directory), os.stat(tmp_path / "deep/er"))
+        os.close(directory)
     (tmp_path / "loop").symlink_to("loop")
     assert refused(f"{tmp_path}/loop").errno == errno.ELOOP
     assert refused(f"{tmp_path}/dir/none").exit_code == 127

@@ -98,7 +98,7 @@ class RunHooksInside(_Hooks):
     def call(self) -> str:
         if not self.in_root:
             return super().call()
-        found = "openat2({}, O_PATH, RESOLVE_NO_MAGICLINKS); fork(); execveat(fd, AT_EMPTY_PATH)"
+        found = "openat2(the directory of {}, O_PATH, RESOLVE_NO_MAGICLINKS); fork(); execveat(AT_SYMLINK_NOFOLLOW)"
         return "; ".join(found.format(quote(hook.path)) for hook in self.hooks)
 
 
@@ -183,9 +183,9 @@ def _become(hook: Hook, given: int, failure: int, directory: str, parent: int, h
 
 
 def _become_verified(path: str, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-    arguments, descriptor = find_program(path, ()).open_verified(arguments)
+    arguments, directory, name = find_program(path, ()).open_place(arguments)
     variables = [f"{name}={value}" for name, value in environment.items()]
-    number = filter_and_exec(b"", path, arguments, variables, descriptor=descriptor)
+    number = filter_and_exec(b"", name, arguments, variables, directory=directory)
     raise OSError(number, os.strerror(number), path)
 
 

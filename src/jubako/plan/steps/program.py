@@ -115,14 +115,12 @@ class FilterAndExec(Step):
         if not any(entry.startswith("HOME=") and len(entry) > 5 for entry in environment):
             environment = (*(entry for entry in environment if entry != "HOME="), f"HOME={user.home}")
         program = find_program(self.arguments[0], environment)
-        arguments, descriptor = self.arguments, -1
+        arguments, path, directory = self.arguments, program.path, -1
         if self.guard_interpreter:
-            # Ours could be written from inside, so what was verified is executed by its descriptor: a path would be
-            # looked up again, and may lead to /proc/self/exe by then.
-            arguments, descriptor = program.open_verified(arguments)
-        number = filter_and_exec(
-            self.filter, program.path, arguments, environment, self.filter_flags, descriptor=descriptor
-        )
+            # Ours could be written from inside, so no link is followed any more: a path would be looked up again, and
+            # may lead to /proc/self/exe by then.
+            arguments, directory, path = program.open_place(arguments)
+        number = filter_and_exec(self.filter, path, arguments, environment, self.filter_flags, directory=directory)
         raise program_error(self.arguments[0], number)
 
     def call(self) -> str:
@@ -131,12 +129,12 @@ class FilterAndExec(Step):
         vectors = f"[{', '.join(map(quote, self.arguments))}], {{{len(self._variables())} variables}}"
         calls = [f"execve({path}, {vectors})"]
         if self.guard_interpreter:
-            calls = [f'execveat(fd, "", {vectors}, AT_EMPTY_PATH)']
+            calls = [f"execveat(directory, {quote(name.rpartition('/')[2])}, {vectors}, AT_SYMLINK_NOFOLLOW)"]
         if self.filter:
             flags = f"{self.filter_flags:#x}" if self.filter_flags else "0"
             calls.insert(0, f"seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {{{len(self.filter) // 8} instructions}})")
         if self.guard_interpreter:
-            calls.insert(0, f"openat2({path}, O_PATH, RESOLVE_NO_MAGICLINKS)")
+            calls.insert(0, f"openat2(the directory of {path}, O_PATH|O_DIRECTORY, RESOLVE_NO_MAGICLINKS)")
         return "; ".join(calls)
 
     def purpose(self) -> str:
