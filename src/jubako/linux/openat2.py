@@ -13,6 +13,7 @@ import stat
 
 from jubako.linux import foreign as ctypes
 from jubako.linux.libc import SYS, check, error, libc
+from jubako.linux.mount import file_system_type
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -21,6 +22,7 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 MAX_LINKS = 40  # as the kernel's MAXSYMLINKS
+_PROC_SUPER_MAGIC, _PROC_ROOT_INO = 0x9FA0, 1
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -178,7 +180,7 @@ def _walk(root_fd: int, path: str, flags: int, mode: int, links: int = 0) -> int
             target = _read_link(trail[-1], part)
             if target is not None and not (last and flags & os.O_NOFOLLOW):
                 links += 1
-                if links > MAX_LINKS:
+                if links > MAX_LINKS or _is_magic(trail[-1]):
                     raise error(errno.ELOOP, "openat2", path)
                 if target.startswith("/"):
                     while len(trail) > 1:
@@ -196,6 +198,11 @@ def _walk(root_fd: int, path: str, flags: int, mode: int, links: int = 0) -> int
     finally:
         for fd in trail:
             os.close(fd)
+
+
+def _is_magic(directory: int) -> bool:
+    """Whether the links in this directory lead where their text does not say: so do those of /proc/PID and below."""
+    return file_system_type(directory) == _PROC_SUPER_MAGIC and os.fstat(directory).st_ino != _PROC_ROOT_INO
 
 
 def is_directory(fd: int) -> bool:
