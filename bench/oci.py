@@ -165,7 +165,7 @@ def make_many(runtime: Runtime, bundle: Path, count: int) -> Many:
     words = [("create", "--bundle", str(bundle), "--pid-file", str(file), name) for name, file in files.items()]
     create, failed = together([runtime(*each) for each in words])
     pids = [int(file.read_text()) for file in files.values() if file.exists()]
-    waiting = sum(proportional_memory(pid) for pid in pids) / len(pids)
+    waiting = sum(proportional_memory(pid) for pid in pids) / max(1, len(pids))
     delete, _failed = together([runtime("delete", "--force", name) for name in names])
     for file in files.values():
         file.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from world import programs
 from world.bundle import Bundle
 from world.console import ConsoleSocket
 from world.criu import require_criu, tracks_memory
-from world.rule import in_cgroup, only_root, only_rootless
+from world.rule import only_root, only_rootless
 from world.runtime import Container, Runtime, end, wait_for_end
 
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/n; sleep 0.05; done"
@@ -65,12 +65,10 @@ def test_a_container_may_go_on_beside_its_checkpoint(runtime: Runtime, bundle: B
     counted(restore(runtime, bundle, image), 2)
 
 
-@in_cgroup
+@pytest.mark.parametrize("who", [pytest.param("root in a cgroup", marks=pytest.mark.root)], indirect=True)
 def test_a_paused_container_can_be_written_and_runs_again(
-    who: str, runtime: Runtime, bundle: Bundle, criu: Path, image: Path
+    runtime: Runtime, bundle: Bundle, criu: Path, image: Path
 ) -> None:
-    if who.startswith("user"):
-        pytest.skip("criu is root's")
     bundle.sh(COUNTER)
     box = runtime.start_new(bundle)
     count = counted(box, 3)
