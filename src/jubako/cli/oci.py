@@ -25,7 +25,7 @@ FLAGS = (
     Flag(("--systemd-cgroup",), "have systemd make the control groups; cgroupsPath is SLICE:PREFIX:NAME then", SWITCH),
     Flag(("--cgroup-manager",), "who makes control groups", choices=("cgroupfs", "systemd", "disabled")),
     Flag(
-        ("--rootless",), "whether to take the caller for one without privileges", choices=("true", "false", "auto"),
+        ("--rootless",), "whether to look for control groups as an ordinary user", choices=("true", "false", "auto"),
         default="auto",
     ),
     Flag(("--criu",), "the program criu", metavar="FILE", hidden=True),

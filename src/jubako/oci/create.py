@@ -60,6 +60,8 @@ class CreateOptions:
     no_new_keyring: bool = False
     preserve_fds: int = 0
     manager: str = "cgroupfs"
+    rootless: str = "auto"
+    """Whether control groups are looked for as an ordinary user's are: "true", "false", or as the caller is."""
     detached: bool = True
     """The caller goes and the container stays: a terminal has to go to a socket."""
 
@@ -197,9 +199,9 @@ class Creation:
 
     def make_group(self) -> None:
         """The group's name is on disk before the group is there. systemd makes its own when the process is there."""
-        self.group = choice = cgroups.choose_group(
-            self.spec, self.container.id, self.options.manager, cgroups.is_rootless()
-        )
+        asked = self.options.rootless
+        rootless = cgroups.is_rootless() if asked == "auto" else asked == "true"
+        self.group = choice = cgroups.choose_group(self.spec, self.container.id, self.options.manager, rootless)
         if choice.unit:
             self.state = replace(self.state, unit=choice.unit)
             self.container.write(self.state)

@@ -44,5 +44,6 @@ def options(values: Values, *, detached: bool = True) -> CreateOptions:
         no_new_keyring=values.no_new_keyring,
         preserve_fds=values.preserve_fds,
         manager=oci.settings.manager,
+        rootless=oci.settings.rootless,
         detached=detached,
     )

@@ -46,6 +46,7 @@ def run(values: Values) -> int:
         pid_file=values.pid_file,
         no_pivot=values.no_pivot,
         manager=oci.settings.manager,
+        rootless=oci.settings.rootless,
         detached=values.detach,
     )
     options = RestoreOptions(
