@@ -112,10 +112,9 @@ def plan_mounts(spec: Spec, spaces: NamespaceSet, host: Host, bundle: Bundle) ->
 
 def plan_mounts_end(spec: Spec) -> Iterator[Step]:
     """When devices and links are made: the new file systems that were to be read-only become so."""
-    for mount in spec.mounts:
-        options = read_options(mount.options)
-        if mount.type == "tmpfs" and not options.bind and not options.remount and _wants_read_only(options):
-            yield steps.FinishReadOnly(target_of(mount))
+    for position, mount in enumerate(spec.mounts):
+        if _ends_read_only(mount, read_options(mount.options)):
+            yield steps.FinishReadOnly(target_of(mount), slot_of(position))
 
 
 def changes_of(options: Options, *, bind: bool) -> Changes:
@@ -147,12 +146,13 @@ def _plan_new(
     if mount.type == "proc":
         joined = "pid" in spaces.joined
         if spaces.is_own("pid") or real or (joined and not host.foreign_proc):  # never the host's in a joined one
-            yield _new(mount, options, target, bundle, "only the processes of the container's PID namespace")
+            yield _new(position, mount, options, target, bundle, "only the processes of the container's PID namespace")
         else:
             yield _of_host(host.foreign_proc if joined else "/proc", options, target)
     elif mount.type == "sysfs":
         if spaces.is_own("network") or real:
-            yield _new(mount, options, target, bundle, "devices as the container's network namespace has them")
+            reason = "devices as the container's network namespace has them"
+            yield _new(position, mount, options, target, bundle, reason)
         else:
             yield steps.BindTree("/sys", target, changes=((_READ_ONLY, 0, 0, True), *_PRIVATE))
     elif mount.type in ("cgroup", "cgroup2"):
@@ -161,12 +161,12 @@ def _plan_new(
         if "ipc" not in spaces.joined:  # queues of a joined namespace are reached by mq_open(3); only it can mount them
             yield _of_host("/dev/mqueue", options, target)
     elif real or not _is_foreign(mount, options):
-        yield _new(mount, options, target, bundle, "")
+        yield _new(position, mount, options, target, bundle, "")
     else:
         yield steps.AttachTree(slot_of(position), mount.source, target, changes_of(options, bind=False))
 
 
-def _new(mount: Mount, options: Options, target: str, bundle: Bundle, reason: str) -> Step:
+def _new(position: int, mount: Mount, options: Options, target: str, bundle: Bundle, reason: str) -> Step:
     flags, words = options.flags, options.of_file_system()
     if mount.type == "tmpfs":  # read-only only when mount points and devices in it are made: `plan_mounts_end`
         flags, words = flags & ~mnt.MS_RDONLY, tuple(word for word in words if word != "ro")
@@ -175,7 +175,7 @@ def _new(mount: Mount, options: Options, target: str, bundle: Bundle, reason: st
         changes = changes_of(options, bind=False)
     return steps.MountNew(
         mount.type, mount.source or mount.type, target, flags, words, _data(mount, options, bundle), changes,
-        options.copy_up, reason,
+        options.copy_up, reason, slot_of(position) if _ends_read_only(mount, options) else "",
     )  # fmt: skip
 
 
@@ -278,6 +278,10 @@ def _shared(spec: Spec, spaces: NamespaceSet, host: Host) -> frozenset[int]:
         if wants and not slave and _is_bind(mount, options) and not _is_id_mapped(mount, options):
             found.append(position)
     return frozenset(found)
+
+
+def _ends_read_only(mount: Mount, options: Options) -> bool:
+    return mount.type == "tmpfs" and not options.bind and not options.remount and _wants_read_only(options)
 
 
 def _wants_read_only(options: Options) -> bool:

@@ -162,22 +162,28 @@ def test_a_link_in_the_root_leads_nowhere_outside(tmp_path: Path, kernel: str) -
 def test_a_new_file_system_has_flags_options_and_what_the_directory_held(tmp_path: Path, kernel: str) -> None:
     def look() -> list[Any]:
         slots = world(tmp_path)
-        held = tmp_path / "root/data/deep/er"
+        held = tmp_path / "root/in/data/deep/er"
         held.mkdir(parents=True)
         (held / "file").write_text("x" * 100_000)
         (held / "file").chmod(0o4640)
         (held / "link").symlink_to("/etc/passwd")
         os.mkfifo(held / "fifo")
-        (tmp_path / "root/data/deep").chmod(0o1750)
+        (tmp_path / "root/in/data/deep").chmod(0o1750)
         os.utime(held / "file", (5, 7))
         flags = mnt.MS_NOSUID | mnt.MS_NODEV
-        oci_mounts.MountNew("tmpfs", "shm", "/data", flags, (), ("size=1m", "mode=711"), (), True).apply(slots)
-        oci_mounts.FinishReadOnly("/data").apply(slots)
+        data = ("size=1m", "mode=711")
+        oci_mounts.MountNew("tmpfs", "shm", "/in/data", flags, (), data, (), True, held="mount0").apply(slots)
+        (tmp_path / "root/in").rename(tmp_path / "root/moved")  # as whoever shares the root might
+        (tmp_path / "root/in/data").mkdir(parents=True)
+        oci_mounts.FinishReadOnly("/in/data", "mount0").apply(slots)
+        (tmp_path / "root/in/data").rmdir()
+        (tmp_path / "root/in").rmdir()
+        (tmp_path / "root/moved").rename(tmp_path / "root/in")
         status = (held / "file").stat()
         return [
-            options_of(tmp_path / "root/data"),
-            stat.S_IMODE((tmp_path / "root/data").stat().st_mode),
-            stat.S_IMODE((tmp_path / "root/data/deep").stat().st_mode),
+            options_of(tmp_path / "root/in/data"),
+            stat.S_IMODE((tmp_path / "root/in/data").stat().st_mode),
+            stat.S_IMODE((tmp_path / "root/in/data/deep").stat().st_mode),
             [len((held / "file").read_text()), stat.S_IMODE(status.st_mode), status.st_mtime],
             os.readlink(held / "link"),
             stat.S_ISFIFO((held / "fifo").stat().st_mode),

@@ -51,6 +51,8 @@ class MountNew(Step):
     changes: Changes = ()
     copy_up: bool = False
     reason: str = ""
+    held: str = ""
+    """The slot that holds the mount for `FinishReadOnly`, if it is to become read-only."""
 
     needs = ("root",)
 
@@ -64,6 +66,8 @@ class MountNew(Step):
                 tree = -1
             if tree < 0:
                 tree = self._mount(slots, target, plain, data)
+            if self.held:
+                slots[self.held] = os.dup(tree)
             keep_mount(slots, self.target, tree)
         finally:
             os.close(target)
@@ -306,22 +310,20 @@ class ChangeMount(Step):
 
 @step()
 class FinishReadOnly(Step):
-    """What was to be read-only becomes so now: until here mount points and devices had to be made in it."""
+    """What was to be read-only becomes so now: until here mount points and devices had to be made in it.
+
+    The mount is the one that was made, held in the slot `held`: its path may lead elsewhere by now.
+    """
 
     target: str
-
-    needs = ("root",)
+    held: str
 
     def apply(self, slots: Slots) -> None:
-        kept = slots.values.get("mount:" + self.target, -1)
-        fd = os.dup(kept) if kept >= 0 else open_in(slots["root"], self.target, os.O_PATH)
-        try:
-            set_attributes(fd, set_=mnt.MOUNT_ATTR_RDONLY)
-        finally:
-            os.close(fd)
+        set_attributes(slots[self.held], set_=mnt.MOUNT_ATTR_RDONLY)
+        slots.close(self.held)
 
     def call(self) -> str:
-        return f"mount_setattr(root, {quote(self.target)}, 0, {{attr_set=MOUNT_ATTR_RDONLY}})"
+        return 'mount_setattr(tree, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY})'
 
     def subject(self) -> str:
         return quote(self.target)[1:-1]
