@@ -124,3 +124,15 @@ def test_everything_at_once(
             assert result.exit_code == 0 or faults_of(result) == [], result
         assert call(runtime, "delete", "--force", name).exit_code == 0
         assert left(runtime) == []
+
+
+def test_containers_are_made_and_deleted_at_once(runtime: Runtime, waiting: Bundle, place: Path) -> None:
+    """An id that is free again at every moment: nobody takes the directory that another one has made for its own."""
+    for _ in range(6):
+        name = new_id()
+        create = ("create", "--bundle", str(waiting.path), name)
+        delete = ("delete", "--force", name)
+        for result in at_once(runtime, place, create, delete, create, delete, create, delete, create, delete):
+            assert result.exit_code == 0 or faults_of(result) == [], result
+        assert call(runtime, "delete", "--force", name).exit_code == 0
+        assert left(runtime) == []

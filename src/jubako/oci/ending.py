@@ -63,23 +63,30 @@ def _kill_everything(state: State, number: int) -> None:
 def delete(container: Container, warn: Callable[[str], None], *, force: bool = False) -> None:
     """Remove what `create` made. With `force` a container that is not stopped is killed first, and one that does not
     exist is no error. Raises `UsageError` where the container is not stopped."""
-    try:
-        if force:
-            from jubako.oci.seizing import seize
-
-            seize(container)
-        else:
-            container.lock()
-    except NotFoundError:
-        if not force:
-            raise
-        if os.path.lexists(container.directory):
-            container.remove()
-        return
+    if force:
+        if not _seized(container):
+            return
+    else:
+        container.lock()
     try:
         _delete(container, warn, force)
     finally:
         container.unlock()
+
+
+def _seized(container: Container) -> bool:
+    """Whether its lock is ours; else there is nothing of that id."""
+    from jubako.oci.seizing import seize
+
+    while True:
+        try:
+            seize(container)
+            return True
+        except NotFoundError:  # unless it is a directory: then it was made anew while we waited, and may hold processes
+            if os.path.islink(container.directory) or not os.path.isdir(container.directory):
+                if os.path.lexists(container.directory):
+                    container.remove()
+                return False
 
 
 def _delete(container: Container, warn: Callable[[str], None], force: bool) -> None:

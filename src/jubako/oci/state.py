@@ -146,13 +146,19 @@ class Container:
             os.mkdir(self.directory, 0o711)
             os.chmod(self.directory, 0o711)
         except FileExistsError:
-            raise UsageError(
-                "create container", self.id, reason="container with given ID already exists",
-                hint=f"delete it first, or choose another id (its state is in {self.directory})",
-            ) from None  # fmt: skip
+            raise self._in_use() from None
         except OSError as failure:
             raise JubakoError.from_os_error("make directory", self.directory, failure) from failure
         self.lock()
+        if os.path.lexists(self.directory + "/state.json"):  # ours was deleted before we held it, and made anew
+            self.unlock()
+            raise self._in_use()
+
+    def _in_use(self) -> UsageError:
+        return UsageError(
+            "create container", self.id, reason="container with given ID already exists",
+            hint=f"delete it first, or choose another id (its state is in {self.directory})",
+        )  # fmt: skip
 
     def lock(self) -> None:
         """Wait for, and hold, the right to change this container's life. Raises `NotFoundError` if it has gone."""
@@ -190,17 +196,35 @@ class Container:
             if os.path.islink(self.directory) or not os.path.isdir(self.directory):
                 os.unlink(self.directory)
                 return
-            names = os.listdir(self.directory)
-            names.sort(key=lambda name: (name == "lock", name == "state.json"))
-            for name in names:
-                remove_entry(f"{self.directory}/{name}")
-            os.rmdir(self.directory)
+            fd = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                while not self._emptied(fd):  # a command that comes now makes a lock in it to wait for
+                    pass
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             pass
         except OSError as failure:
             raise JubakoError.from_os_error("remove", self.directory, failure) from failure
         finally:
             self.unlock()
+
+    def _emptied(self, fd: int) -> bool:
+        """Remove what is in the directory `fd`, and it: not what another command may have made at its path since."""
+        names = os.listdir(f"/proc/self/fd/{fd}")
+        names.sort(key=lambda name: (name == "lock", name == "state.json"))
+        for name in names:
+            try:
+                remove_entry(f"/proc/self/fd/{fd}/{name}")
+            except FileNotFoundError:  # another one removes it, too
+                continue
+        try:
+            os.rmdir(self.directory)
+        except OSError as failure:
+            if failure.errno != errno.ENOTEMPTY:
+                raise
+            return not _is_still(fd, self.directory)
+        return True
 
     def _open(self, name: str, flags: int) -> int:
         """A file of the directory. Raises `NotFoundError` where there is no directory: a link to one is none, since

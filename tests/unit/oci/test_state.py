@@ -75,6 +75,41 @@ def test_an_id_in_use_is_refused(container: Container) -> None:
         Container(container.root, "c1").make()
 
 
+def test_a_directory_that_was_deleted_and_made_anew_is_anothers(tmp_path: Path) -> None:
+    class Late(Container):
+        def lock(self) -> None:
+            """Between our directory and our lock there was time for a whole life of another container."""
+            Container(str(tmp_path), "c1").remove()
+            with_lock = Container(str(tmp_path), "c1")
+            with_lock.make()
+            with_lock.write(STATE)
+            with_lock.unlock()
+            super().lock()
+
+    with pytest.raises(UsageError, match="already exists"):
+        Late(str(tmp_path), "c1").make()
+    assert Container(str(tmp_path), "c1").read() == STATE
+    Container(str(tmp_path), "c1").lock()
+
+
+def test_who_removes_a_container_leaves_alone_what_is_made_at_its_path(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Container(container.root, container.id)
+    rmdir = os.rmdir
+
+    def made_anew(path: str) -> None:
+        monkeypatch.setattr(os, "rmdir", rmdir)
+        rmdir(path)
+        other.make()
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", made_anew)
+    container.remove()
+    assert os.listdir(other.directory) == ["lock"]
+    other.unlock()
+
+
 def test_who_waits_for_the_lock_of_a_removed_container_hears_that_it_is_gone(container: Container) -> None:
     pid = os.fork()
     if pid == 0:
