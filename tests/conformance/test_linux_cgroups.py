@@ -193,6 +193,20 @@ def test_pause_of_what_does_not_run(box: Container):
 
 
 @in_cgroup
+@rule("command line", "start", "common", "A container that was paused before its start is started after `resume` only.")
+def test_start_of_a_paused_container(box: Container):
+    box.runtime("pause", box.id, check=True)
+    assert box.status == "paused"
+    result = box.runtime("start", box.id)
+    assert result.exit_code != 0
+    assert "paused" in result.stderr
+    box.runtime("resume", box.id, check=True)
+    assert box.status == "created"
+    box.start()
+    assert box.status == "running"
+
+
+@in_cgroup
 @rule("command line", "exec", "common", "`exec` into a paused container is an error.")
 def test_exec_into_a_paused_container(running: Container):
     running.runtime("pause", running.id, check=True)
