@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -121,7 +122,8 @@ def test_everything_at_once(
             ("kill", name, "KILL"), ("delete", name), ("pause", name), ("delete", "--force", name), create,
         )  # fmt: skip
         for result in results:
-            assert result.exit_code == 0 or faults_of(result) == [], result
+            killed = "exec" in result.argv and result.exit_code == 128 + signal.SIGKILL  # the program, by a delete
+            assert result.exit_code == 0 or killed or faults_of(result) == [], result
         assert call(runtime, "delete", "--force", name).exit_code == 0
         assert left(runtime) == []
 
