@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 LONGEST_ID = 255  # a directory has this name
+_MOMENT = 0.05
+"""Seconds that the last steps of a removal may take."""
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
 _FURTHER = _FIRST | {"."}
 
@@ -149,7 +151,7 @@ class Container:
             raise self._in_use() from None
         except OSError as failure:
             raise JubakoError.from_os_error("make directory", self.directory, failure) from failure
-        self.lock()
+        self._hold()
         if os.path.lexists(self.directory + "/state.json"):  # ours was deleted before we held it, and made anew
             self.unlock()
             raise self._in_use()
@@ -162,9 +164,14 @@ class Container:
 
     def lock(self) -> None:
         """Wait for, and hold, the right to change this container's life. Raises `NotFoundError` if it has gone."""
+        self._hold(_MOMENT)
+
+    def _hold(self, moment: float = 0) -> None:
         fd = self.open_lock()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
+            if moment and not os.path.lexists(self.directory + "/state.json"):
+                time.sleep(moment)  # it is damaged; or who is just removing it will remove this new lock, too
             self.keep_lock(fd)
         except BaseException:
             os.close(fd)

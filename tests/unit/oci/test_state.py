@@ -77,14 +77,14 @@ def test_an_id_in_use_is_refused(container: Container) -> None:
 
 def test_a_directory_that_was_deleted_and_made_anew_is_anothers(tmp_path: Path) -> None:
     class Late(Container):
-        def lock(self) -> None:
+        def _hold(self, moment: float = 0) -> None:
             """Between our directory and our lock there was time for a whole life of another container."""
             Container(str(tmp_path), "c1").remove()
             with_lock = Container(str(tmp_path), "c1")
             with_lock.make()
             with_lock.write(STATE)
             with_lock.unlock()
-            super().lock()
+            super()._hold(moment)
 
     with pytest.raises(UsageError, match="already exists"):
         Late(str(tmp_path), "c1").make()
