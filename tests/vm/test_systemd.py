@@ -13,9 +13,10 @@ import pytest
 
 from jubako.errors import JubakoError
 from jubako.linux import cgroup
+from jubako.linux.cgroup import is_frozen
 from jubako.oci.cgroups import choose_group
 from jubako.oci.devices import restrict_devices
-from jubako.oci.groups import freeze_group, is_frozen, processes, remove_group, thaw_group
+from jubako.oci.groups import freeze_group, processes, remove_group, thaw_group
 from jubako.oci.systemd import start_scope, stop_unit
 from jubako.oci.updating import update
 from jubako.record import replace

@@ -14,10 +14,11 @@ from jubako.doctor.cgroups import WANTED, delegated_group, groups_of
 from jubako.doctor.host import Host
 from jubako.doctor.kernel import CALLS
 from jubako.doctor.programs import find
-from jubako.engine.cgroups import find_parent, is_frozen
+from jubako.engine.cgroups import find_parent
 from jubako.errors import JubakoError
 from jubako.ids import base_ids
 from jubako.image.storage import StorageFacts, choose_storage
+from jubako.linux.cgroup import is_frozen
 from jubako.paths import Paths, find_paths
 
 TYPE_CHECKING = False

@@ -67,11 +67,3 @@ def remove_group(group: str) -> None:
             return
         except OSError:  # EBUSY: the kernel is still taking the last process away
             time.sleep(0.01)
-
-
-def is_frozen(group: str) -> bool:
-    """Whether the container's processes are paused."""
-    try:
-        return bool(group) and cgroup.read(group, "cgroup.freeze").strip() == "1"
-    except OSError:
-        return False

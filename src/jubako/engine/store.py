@@ -12,10 +12,10 @@ import fcntl
 import os
 
 from jubako import jsontext
-from jubako.engine.cgroups import is_frozen
 from jubako.engine.reserve import check_name, holder_of, link_name, release_name, reserve_name
 from jubako.errors import JubakoError, NotFoundError, UsageError
 from jubako.linux.boot import boot_id
+from jubako.linux.cgroup import is_frozen
 from jubako.linux.pidfd import start_time
 from jubako.paths import Paths, make_directory
 from jubako.record import record, replace

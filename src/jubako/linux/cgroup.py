@@ -58,6 +58,14 @@ def read(group: str, name: str) -> str:
         return file.readall().decode()
 
 
+def is_frozen(group: str) -> bool:
+    """Whether the group was told to stand still; False for one that is gone."""
+    try:
+        return bool(group) and read(group, "cgroup.freeze").strip() == "1"
+    except OSError:
+        return False
+
+
 def controllers(group: str) -> tuple[str, ...]:
     """Which controllers the group has: its limits of these can be set."""
     return tuple(read(group, "cgroup.controllers").split())

@@ -34,14 +34,6 @@ def thaw_group(group: str, seconds: float = _PATIENCE) -> None:
         raise JubakoError("thaw", group, reason="a group above it is frozen")
 
 
-def is_frozen(group: str) -> bool:
-    """Whether the group was told to stand still; False for one that is gone."""
-    try:
-        return bool(group) and cgroup.read(group, "cgroup.freeze").strip() == "1"
-    except OSError:
-        return False
-
-
 def is_group(group: str) -> bool:
     """Whether the directory is a control group, and not the root of the hierarchy, in which the whole machine is."""
     return os.path.isabs(group) and os.path.isfile(f"{group}/cgroup.events")

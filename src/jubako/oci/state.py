@@ -370,7 +370,7 @@ def _creator_lives(state: State) -> bool:
 
 
 def _is_frozen(group: str) -> bool:
-    """As `groups.is_frozen`, without what that loads."""
+    """As `linux.cgroup.is_frozen`, without what that loads."""
     try:
         with open(f"{group}/cgroup.freeze", "rb", buffering=0) as file:
             return file.read(1) == b"1"

@@ -162,11 +162,11 @@ def test_a_group_is_killed_and_removed_and_one_that_is_gone_is_fine(
 
 def test_frozen_is_what_the_kernel_says(tmp_path: Path) -> None:
     (tmp_path / "cgroup.freeze").write_text("1\n")
-    assert cgroups.is_frozen(str(tmp_path))
+    assert cgroup.is_frozen(str(tmp_path))
     (tmp_path / "cgroup.freeze").write_text("0\n")
-    assert not cgroups.is_frozen(str(tmp_path))
-    assert not cgroups.is_frozen(f"{tmp_path}/none")
-    assert not cgroups.is_frozen("")
+    assert not cgroup.is_frozen(str(tmp_path))
+    assert not cgroup.is_frozen(f"{tmp_path}/none")
+    assert not cgroup.is_frozen("")
 
 
 # --- ranges

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jubako.oci.groups import is_frozen, processes, remove_group, signal_group
+from jubako.linux.cgroup import is_frozen
+from jubako.oci.groups import processes, remove_group, signal_group
 from world.cgroup import View
 
 pytestmark = pytest.mark.root
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.root
 BEFORE = """
 import signal, subprocess
 from jubako.linux import cgroup
+from jubako.linux.cgroup import is_frozen
 from jubako.oci.groups import *
 top = sys.argv[1]
 def group(name):

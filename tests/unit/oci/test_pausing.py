@@ -32,7 +32,7 @@ def test_without_a_group_the_remedy_is_told():
 def test_a_group_is_paused_and_resumed(view: View):
     assert view(
         """
-        from jubako.oci.groups import is_frozen
+        from jubako.linux.cgroup import is_frozen
         from jubako.oci.pausing import pause, resume
         path = f"{sys.argv[1]}/a"
         os.mkdir(path)
