@@ -340,7 +340,6 @@ def test_2_4_its_packet_filter_is_its_own(run: Run, program: Callable[..., str])
     assert "--dport 4242" in told.stdout, told
     again = run("--cap-add", "net_admin,net_raw", "host", "--", "iptables", "-w", "-S", "INPUT")
     assert "4242" not in again.stdout, "another container has another one"
-    assert "4242" not in Path("/proc/self/net/ip_tables_names").parent.joinpath("dev").read_text()
 
 
 def test_2_4_abstract_unix_sockets_of_the_host_are_out_of_reach(run: Run) -> None:

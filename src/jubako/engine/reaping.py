@@ -16,6 +16,7 @@ from jubako.engine.cgroups import remove_group
 from jubako.engine.remove import remove_directories, remove_run_directory
 from jubako.engine.reserve import NamesLock, holder_of, list_names
 from jubako.errors import JubakoError, NotFoundError
+from jubako.linux.boot import boot_id
 from jubako.paths import Paths
 from jubako.record import replace
 
@@ -84,14 +85,11 @@ def _settle(paths: Paths, identifier: str, directory: str) -> None:
 
 
 def _reap_unborn(paths: Paths, entry: str) -> None:
-    """A directory whose maker was killed before the container had its name."""
-    directory = f"{paths.containers}/{entry}"
-    state = store.recorded_state(directory)
-    if state is None and not _is_old(directory):
+    """A directory whose maker was killed before the container had its name; it may have had no time for a state."""
+    _, pid, begun = [*entry.removesuffix(store.UNBORN).split("."), "0", "0"][:3]
+    if pid.isdecimal() and begun.isdecimal() and store.is_alive(int(pid), int(begun), boot_id()):
         return
-    if state is not None and store.is_alive(state.monitor, state.monitor_start, state.boot):
-        return
-    remove_run_directory(directory)
+    remove_run_directory(f"{paths.containers}/{entry}")
 
 
 def _reap_names(paths: Paths) -> None:

@@ -30,7 +30,7 @@ DAMAGED = "damaged"
 """What a container is whose files cannot be read, after a loss of power say: it can be listed and removed."""
 KILLED = 137
 UNBORN = ".new"
-"""What the name of a directory ends with that is not a container yet."""
+"""What the name of a directory ends with that is not a container yet: `ID.PID.START.new`, after its maker."""
 
 
 @record
@@ -94,11 +94,12 @@ def new_container(paths: Paths, identifier: str, name: str) -> tuple[str, Lock]:
         os.chmod(paths.containers, 0o700)
     make_directory(paths.names)
     directory = container_directory(paths, identifier)
-    unborn = directory + UNBORN
-    os.mkdir(unborn, mode)
     me = os.getpid()
+    begun = start_time(me)
+    unborn = f"{directory}.{me}.{begun}{UNBORN}"
+    os.mkdir(unborn, mode)
     try:
-        write_state(unborn, State(CREATING, monitor=me, monitor_start=start_time(me), boot=boot_id()))
+        write_state(unborn, State(CREATING, monitor=me, monitor_start=begun, boot=boot_id()))
     except JubakoError:
         os.rmdir(unborn)
         raise
