@@ -22,7 +22,8 @@ from world.rootfs import make_busybox_rootfs
 from world.traces import Directories, Machine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _keep_share(config, items)
     if os.getuid() == 0:
         return
     for item in items:
@@ -30,13 +31,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root: runs in root's pass of ./dev test"))
 
 
+def _keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `JUBAKO_TEST_SHARE=1/2` only every other module is run, the rest in the pass of another account."""
+    share, _, shares = os.environ.get("JUBAKO_TEST_SHARE", "1/1").partition("/")
+    modules = {path: number for number, path in enumerate(sorted({item.path for item in items}))}
+    others = [item for item in items if modules[item.path] % int(shares) != int(share) - 1]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave the last line of this pass for `./dev test` to repeat at the end of all passes, when it failed."""
+    """Leave the failures and the last line of this pass for `./dev test` to repeat at the end of all passes."""
     path, reporter = os.environ.get("JUBAKO_TEST_SUMMARY"), config.pluginmanager.get_plugin("terminalreporter")
     if path and reporter:
         failed = [f"FAILED {report.nodeid}" for kind in ("failed", "error") for report in reporter.stats.get(kind, [])]
         summary = ", ".join(text for text, _ in reporter.build_summary_stats_line()[0])
-        Path(path).write_text("\n".join([*failed, f"===== the root-only tests: {summary} ====="]) + "\n")
+        whose = "root" if os.getuid() == 0 else accounts.myself().name
+        Path(path).write_text("\n".join([*failed, f"===== tests as {whose}: {summary} ====="]) + "\n")
 
 
 # --- accounts and the command -----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 
 Whatever a test starts and loses stays a descendant of this process (prctl(2), PR_SET_CHILD_SUBREAPER): `traces` finds
 it there. Orphans that end are reaped at once, as init would do it. However the tests are started, pytest finds the
-signals that end a program at their defaults.
+signals that end a program at their defaults; when whoever started it is gone, it ends them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for option, value in ((_PR_SET_CHILD_SUBREAPER, 1), (_PR_SET_PDEATHSIG, signal.SIGTERM)):
+        if prctl(option, value, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), f"prctl({option})")
     os.environ["JUBAKO_TEST_REAPER"] = str(os.getpid())
     child = os.fork()
     if child == 0:

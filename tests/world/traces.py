@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class Machine:
                 "mount": set(_mounts("self")),
                 "mount in the base": {line for pid in pauses for line in _mounts(pid)},
                 "cgroup": set(_cgroups(self.accounts)),
-                "network device": set(os.listdir("/sys/class/net")),
+                "network device": {name for _, name in socket.if_nameindex()},
                 "file": {line for account in self.accounts for line in _files(account)},
                 "descriptor": set(_descriptors()),
                 "System V object": set(_system_v(self.accounts)),
@@ -183,14 +184,15 @@ def _mounts(pid: int | str) -> Iterator[str]:
 
 
 def _cgroups(accounts: tuple[Account, ...]) -> Iterator[str]:
-    """Control groups that are named for us or belong to an unprivileged account of ours."""
-    uids = {account.uid for account in accounts} - {0}
+    """Control groups that belong to an unprivileged account of ours, or to root and are named for us."""
+    uids = {account.uid for account in accounts}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         if " - cgroup" not in line:
             continue
         for directory, _, _ in os.walk(line.split()[4]):
             try:
-                if "jubako" in directory or os.stat(directory).st_uid in uids:
+                owner = os.stat(directory).st_uid
+                if owner in uids and (owner or "jubako" in directory):
                     yield directory
             except FileNotFoundError:
                 continue

@@ -19,6 +19,7 @@ PATIENCE = 3.0
 """Seconds that a command gets to finish by itself."""
 _LONGEST = 10.0
 _SIGKILL = 9
+_SIGSTOP = 19
 
 
 def seize(container: Container) -> None:
@@ -41,18 +42,26 @@ def seize(container: Container) -> None:
 
 
 def _end_holders(fd: int) -> None:
-    """Kill the commands that hold the lock, and the sessions of the hooks that they run."""
+    """Kill the commands that hold the lock, and the sessions of the hooks that they run. A command is stopped first: so
+    it stays the parent of its hooks, whose numbers are theirs until their sessions have got the signal."""
     for pid, pidfd in _holders(fd):
-        hooks = _children(pid)
         try:
+            send_signal(pidfd, _SIGSTOP)
+            for hook in _children(pid):
+                _kill_session(hook)
             send_signal(pidfd, _SIGKILL)
-            for hook in hooks:
-                if os.getsid(hook) == hook:
-                    os.killpg(hook, _SIGKILL)
         except ProcessLookupError:
             continue
         finally:
             os.close(pidfd)
+
+
+def _kill_session(leader: int) -> None:
+    try:
+        if os.getsid(leader) == leader:
+            os.killpg(leader, _SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def _end_init(container: Container) -> None:
