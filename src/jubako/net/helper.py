@@ -1,0 +1,145 @@
+"""Helper programs: started as children, known by pidfd, with their words kept for the error if they fail at the start.
+
+What a helper writes comes through a pipe. Before it is ready that is the reason of its failure; later whoever owns it
+waits for its `words` and its `pidfd`, and logs what comes (`Helper.read`). A helper inherits no descriptor but those
+that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from jubako.errors import JubakoError
+from jubako.linux.descriptors import close_all_but
+from jubako.linux.pidfd import open_pidfd, send_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+START_SECONDS = 10.0
+"""How long a helper may take until it is ready."""
+
+_SIGKILL = 9
+_LAST_WORDS = 4096
+
+
+class Helper:
+    """A child process that carries a part of the network; `words` is the read end of what it writes."""
+
+    def __init__(self, name: str, pid: int, pidfd: int, words: int) -> None:
+        self.name = name
+        self.pid = pid
+        self.pidfd = pidfd
+        self.words = words
+
+    def is_over(self) -> bool:
+        """Whether it has ended; it is not reaped by asking."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def end(self) -> None:
+        """Kill it and wait for it."""
+        try:
+            send_signal(self.pidfd, _SIGKILL)
+        except OSError:
+            pass
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:  # somebody else has waited for it
+            pass
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the descriptors, when it has ended and been waited for."""
+        for fd in (self.pidfd, self.words):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.words = -1
+
+    def read(self) -> bytes:
+        """What it has written and nobody has read yet, at most some kilobytes; empty when there is nothing."""
+        if self.words < 0:
+            return b""
+        os.set_blocking(self.words, False)
+        try:
+            return os.read(self.words, _LAST_WORDS)
+        except BlockingIOError:
+            return b""
+
+    def failure(self, reason: str = "", hint: str = "") -> JubakoError:
+        """The error that says why it did not start; the helper is ended."""
+        words = self.read().decode(errors="replace").strip().replace("\n", "; ")
+        self.end()
+        return JubakoError("start", self.name, reason=words or reason or "it ended without a word", hint=hint)
+
+
+def start_program(argv: tuple[str, ...], *, keep: tuple[int, ...] = ()) -> Helper:
+    """Start the program of the path `argv[0]`. It keeps the descriptors of `keep` under their numbers."""
+
+    def run() -> NoReturn:
+        for fd in keep:
+            os.set_inheritable(fd, True)
+        os.execv(argv[0], argv)
+
+    return _fork(os.path.basename(argv[0]), run, keep)
+
+
+def start_function(name: str, work: Callable[[], int], *, keep: tuple[int, ...] = ()) -> Helper:
+    """Start a helper of our own: `work` in a child, whose exit code is what it returns."""
+    return _fork(name, lambda: os._exit(work()), keep)
+
+
+def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper:
+    words, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            null = os.open("/dev/null", os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
+            close_all_but((0, 1, 2, *keep))
+            run()
+        except BaseException as failure:
+            os.write(2, f"{failure}\n".encode(errors="replace"))
+        finally:
+            os._exit(127)
+    os.close(writer)
+    return Helper(name, pid, open_pidfd(pid), words)
+
+
+def await_ready(helper: Helper, ready: int, seconds: float = START_SECONDS, hint: str = "") -> bytes:
+    """Wait until the helper writes to `ready` or closes it without being gone; what it wrote. Raises its failure."""
+    poller = select.poll()
+    poller.register(ready, select.POLLIN)
+    poller.register(helper.pidfd, select.POLLIN)
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise helper.failure(f"it was not ready after {seconds:g} s", hint)
+        for fd, _event in poller.poll(int(left * 1000) + 1):
+            if fd == ready:
+                text = os.read(ready, 4096)
+                if text or not helper.is_over():
+                    return text
+            raise helper.failure("", hint)
+
+
+def await_true(helper: Helper, condition: Callable[[], bool], seconds: float = START_SECONDS, hint: str = "") -> None:
+    """Wait until `condition` holds, for helpers that do not tell that they are ready. Raises the helper's failure."""
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while not condition():
+        if helper.is_over():
+            raise helper.failure("", hint)
+        if time.monotonic() > deadline:
+            raise helper.failure(f"it was not ready after {seconds:g} s", hint)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
