@@ -25,6 +25,7 @@ class Entry:
 
 
 _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This machine"
+_NETWORKS = "Networks"
 _OCI = "OCI runtime, for engines"
 
 COMMANDS: dict[str, Entry] = {
@@ -47,7 +48,9 @@ COMMANDS: dict[str, Entry] = {
     "cp": Entry("cp", "copy files between the host and a container", _CONTAINERS),
     "rm": Entry("rm", "remove containers", _CONTAINERS),
     "container prune": Entry("container_prune", "remove all containers that do not run", _CONTAINERS),
+    "port": Entry("port", "show or change the ports of the host that lead into containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
+    "network reload": Entry("network_reload", "connect running containers to their network again", _NETWORKS),
     "images": Entry("images", "list images", _IMAGES),
     "load": Entry("load", "bring images in from an archive", _IMAGES),
     "import": Entry("import_", "make an image of a root file system in a tar archive", _IMAGES),

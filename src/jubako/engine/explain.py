@@ -226,7 +226,13 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
             raise JubakoError("join namespace", join.type, reason="the request leaves it out")
         spec = replace(spec, linux=replace(spec.linux, namespaces=namespaces))
     _check_namespaces(paths, request)
-    files = plan_files(f"{paths.run_of(PLACE)}", spec, request.extras.hosts)
+    network = None
+    if request.extras.network is not None:
+        from jubako.engine.network import find_network
+
+        network = find_network(request.extras)
+    link = network.link if network is not None else None
+    files = plan_files(f"{paths.run_of(PLACE)}", spec, request.extras.hosts, link)
     group = plan_group(PLACE, request.extras.cgroup_parent) if request.extras.cgroups else ""
     prepared = prepare(
         paths,
@@ -239,6 +245,8 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
         cgroup=group,
         ids=_auto_ids(paths, base, request),
         probe=False,
+        network=network,
+        run_directory=paths.run_of(PLACE),
     )
     return prepared, group
 

@@ -91,7 +91,7 @@ def _host_config(document: dict[str, Any], spec: Spec, extras: ContainerExtras) 
         "AutoRemove": bool(document["rm"]),
         "Binds": [f"{mount.source}:{mount.destination}" for mount in spec.mounts if mount.type == "bind"],
         "Capabilities": sorted(sets.bounding) if sets is not None else [],
-        "NetworkMode": _mode(spec, extras, "network", "none"),
+        "NetworkMode": _mode(spec, extras, "network", extras.network.options.driver if extras.network else "none"),
         "PidMode": _mode(spec, extras, "pid"),
         "IpcMode": _mode(spec, extras, "ipc"),
         "UTSMode": _mode(spec, extras, "uts"),

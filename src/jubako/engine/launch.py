@@ -36,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jubako.engine.network import Network
     from jubako.image.model import Image
 
 
@@ -154,7 +155,9 @@ class _Launch:
             from jubako.engine.pidfile import prepare_pid_file
 
             prepare_pid_file(self.pid_file)
-        files = write_files(self.run_directory, spec, self.request.extras.hosts)
+        network = self._find_network()
+        link = network.link if network is not None else None
+        files = write_files(self.run_directory, spec, self.request.extras.hosts, link)
         joined = self._join_containers(spec)
         spec = self._open_paths(joined)
         self.request = Request(spec, self.request.extras)
@@ -163,7 +166,8 @@ class _Launch:
         streams = self._open_streams()
         prepared = prepare(
             self.paths, self.basis.ids, self.request, image=self.image, directory=self.directory, files=files,
-            streams=streams.names, cgroup=self.group, ids=self._allocated(),
+            streams=streams.names, cgroup=self.group, ids=self._allocated(), network=network,
+            run_directory=self.run_directory,
         )  # fmt: skip
         self._warn(prepared)
         self._make_layer(prepared)
@@ -178,6 +182,13 @@ class _Launch:
                 applier.end_children()
                 raise
         return self._watch(applier, streams.relayed())
+
+    def _find_network(self) -> Network | None:
+        if self.request.extras.network is None:
+            return None
+        from jubako.engine.network import find_network
+
+        return find_network(self.request.extras)
 
     def _make_group(self, parent: str) -> None:
         """The group's name is on disk before the group is there: whoever comes next can remove it."""

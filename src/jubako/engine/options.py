@@ -150,7 +150,17 @@ class RunOptions:
     uts: str = ""
     """--uts private|host|container:NAME|ns:PATH."""
     network: str = ""
-    """--network none|host|container:NAME|ns:PATH; `none` when empty."""
+    """--network none|host|pasta|slirp4netns|proxy|...|container:NAME|ns:PATH; `default_network` when empty."""
+    default_network: str = "none"
+    """What a container has that says nothing: `none`, or what the command line takes for it."""
+    publish: tuple[str, ...] = ()
+    """-p, --publish [[IP:]HOST:]CONTAINER[/tcp|udp], ports or ranges of ports."""
+    publish_all: bool = False
+    """-P, --publish-all: the image's exposed ports, at free ports of the host."""
+    expose: tuple[str, ...] = ()
+    """--expose PORT[/tcp|udp]: one more for --publish-all."""
+    allow: tuple[str, ...] = ()
+    """--allow HOST[:PORT]: what a container with the network `proxy` may reach."""
     cgroupns: str = ""
     """--cgroupns private|host|container:NAME|ns:PATH."""
     userns: str = ""

@@ -113,8 +113,9 @@ if TYPE_CHECKING:
 
         helpers: tuple[Helper, ...]
 
-        def add(self, port: PortSpec) -> None:
-            """Forward it: returns when connections are taken. Raises `JubakoError`, and then nothing is forwarded."""
+        def add(self, port: PortSpec) -> PortSpec | None:
+            """Forward it: returns when connections are taken. A host port of 0 is any free one; the answer says which.
+            Raises `JubakoError`, and then nothing is forwarded."""
 
         def remove(self, port: PortSpec) -> None:
             """Take no new connections; those that there are go on."""

@@ -21,10 +21,13 @@ from jubako.record import record
 from jubako.runtime.applier import Applier
 from jubako.runtime.logfile import LogFile
 from jubako.runtime.messages import (
+    Answer,
+    Ask,
     Attach,
     Attached,
     Detach,
     Exited,
+    Failed,
     GiveNamespaces,
     Message,
     Namespaces,
@@ -39,6 +42,17 @@ from jubako.runtime.streams import STDERR, STDOUT, Input, Sink, Source
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Attendant(Protocol):
+        """Whoever looks after the container's network in this process; see `jubako.net.attendant`."""
+
+        def descriptors(self) -> tuple[int, ...]: ...
+        def watched(self) -> tuple[int, ...]: ...
+        def attend(self, ready: dict[int, int]) -> None: ...
+        def answer(self, verb: str, text: str) -> str: ...
+        def close(self) -> None: ...
+
 
 CONTROL = "control"
 SIGKILL = 9
@@ -84,6 +98,7 @@ class Monitor:
         self.input: Input | None = None
         self.poller = select.poll()
         self.namespaces: dict[str, int] = {}
+        self.network: Attendant | None = applier.slots.values.get("network")
         self.most_clients = 1 << 16
 
     def run(self) -> int:
@@ -107,6 +122,8 @@ class Monitor:
                 self.owner.close()
                 self.owner = None
         code = self._loop(listener, slots["init_pidfd"], slots["init_child"])
+        if self.network is not None:
+            self.network.close()
         self._drain_all()
         try:
             self.ended(code)
@@ -123,6 +140,7 @@ class Monitor:
         keep = [0, 1, 2, watch.stdin, watch.stdout, watch.stderr, watch.out, watch.err, watch.feed]
         keep += [slots["init_pidfd"], slots.values.get("master", -1)]
         keep += [link.fileno() for link in self.applier.links.values()]
+        keep += self.network.descriptors() if self.network is not None else ()
         close_all_but(tuple(fd for fd in keep if fd >= 0))
         set_title(f"jubako: supervisor of {os.path.basename(watch.directory)}")
         if watch.detached:
@@ -189,6 +207,8 @@ class Monitor:
                 self._serve(self.clients[fd])
             if self.owner is not None and self.owner.fileno() in ready:
                 self._hear_owner()
+            if self.network is not None:
+                self.network.attend(ready)
             if pidfd in ready:
                 self._drain_sources()
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -205,6 +225,8 @@ class Monitor:
         watch(pidfd, select.POLLIN)
         for client in self.clients.values():
             watch(client.fileno(), select.POLLIN)
+        for fd in self.network.watched() if self.network is not None else ():
+            watch(fd, select.POLLIN)
         if self.owner is not None:
             watch(self.owner.fileno(), select.POLLIN)
         for source in self.sources.values():
@@ -281,8 +303,18 @@ class Monitor:
             send(client, Namespaces(kinds), (*descriptors, self.applier.slots["init_pidfd"]))
         elif isinstance(message, Attach):
             self._attach(client, message.stdin != 0)
+        elif isinstance(message, Ask):
+            send(client, self._ask_network(message))
         elif isinstance(message, Signal | Resize):
             self._act(message)
+
+    def _ask_network(self, message: Ask) -> Message:
+        if self.network is None:
+            return Failed(0, "ask for", message.verb, 0, "the container has no network of its own to change", "", 125)
+        try:
+            return Answer(self.network.answer(message.verb, message.text))
+        except JubakoError as failure:
+            return Failed.of(failure)
 
     def _accept(self, listener: scm.Socket) -> None:
         """One more client, who cannot make this process wait. Where descriptors run out, the others wait for one to go:
