@@ -27,9 +27,10 @@ from jubako.plan.step import Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
+from jubako.runtime.clients import CONTROL
 from jubako.runtime.facts import is_whole
 from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send
-from jubako.runtime.monitor import CONTROL, Monitor, Watch
+from jubako.runtime.monitor import Monitor, Watch
 from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
