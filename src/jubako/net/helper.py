@@ -9,6 +9,7 @@ their credentials, and lose it.)
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
 import time
@@ -103,6 +104,7 @@ def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper
     if pid == 0:
         try:
             os.setsid()
+            _as_a_program_begins()
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(writer, 1)
@@ -143,6 +145,13 @@ def _has_ended(pidfd: int) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))
+
+
+def _as_a_program_begins() -> None:
+    """Python ignores two signals, and exec would keep that: a helper may rely on them, or refuse to start."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def await_ready(helper: Helper, ready: int, seconds: float = START_SECONDS, hint: str = "") -> bytes:
