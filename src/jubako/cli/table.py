@@ -87,6 +87,7 @@ COMMANDS: dict[str, Entry] = {
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
+    "network": {"reload": "network reload"},
     "container": {
         "ls": "ps",
         "list": "ps",
@@ -96,7 +97,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "exec": "exec",
         "rename": "rename",
         **{verb: verb for verb in ("start", "restart", "attach", "inspect", "logs", "stop", "kill", "wait", "pause")},
-        **{verb: verb for verb in ("unpause", "rm", "cp", "top")},
+        **{verb: verb for verb in ("unpause", "rm", "cp", "top", "port")},
         "remove": "rm",
         "prune": "container prune",
     },
@@ -118,6 +119,7 @@ NOUNS: dict[str, dict[str, str]] = {
 
 NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
+    "network": "how containers are connected",
     "image": "images",
     "system": "this user's jubako as a whole",
     "oci": "the OCI runtime, also installed as jubako-runtime: what podman, containerd, Docker and Slurm call",
@@ -163,7 +165,7 @@ def other_names(name: str) -> tuple[str, ...]:
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The visible commands by heading, as (name, summary)."""
-    for title in (_RUN, _CONTAINERS, _IMAGES, _OCI, _MACHINE):
+    for title in (_RUN, _CONTAINERS, _NETWORKS, _IMAGES, _OCI, _MACHINE):
         entries = [
             (name, entry.summary) for name, entry in COMMANDS.items() if entry.group == title and not entry.hidden
         ]

@@ -215,6 +215,7 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
     """`engine.launch`'s preparations, of which only the names are taken."""
     from jubako.engine.cgroups import plan_group
     from jubako.engine.files import plan_files
+    from jubako.engine.launch import network_peer
 
     spec = request.spec
     for join in request.extras.joins:
@@ -232,7 +233,8 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
 
         network = find_network(request.extras)
     link = network.link if network is not None else None
-    files = plan_files(f"{paths.run_of(PLACE)}", spec, request.extras.hosts, link)
+    peer = network_peer(paths, request.extras.joins)
+    files = plan_files(f"{paths.run_of(PLACE)}", spec, request.extras.hosts, link, peer)
     group = plan_group(PLACE, request.extras.cgroup_parent) if request.extras.cgroups else ""
     prepared = prepare(
         paths,

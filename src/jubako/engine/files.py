@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
-def write_files(directory: str, spec: Spec, hosts: HostsFiles, link: Link | None = None) -> tuple[Mount, ...]:
+def write_files(
+    directory: str, spec: Spec, hosts: HostsFiles, link: Link | None = None, peer: str = ""
+) -> tuple[Mount, ...]:
     """Write them into `directory`; the mounts that show them in the container, after all others. `link` is what its
-    network will give."""
-    planned = plan_files(directory, spec, hosts, link)
+    network will give, `peer` the run directory of the container whose network it shares."""
+    planned = plan_files(directory, spec, hosts, link, peer)
     for mount, text in planned:
         fd = os.open(mount.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         os.write(fd, text.encode("utf-8", "surrogateescape"))
@@ -30,19 +32,18 @@ def write_files(directory: str, spec: Spec, hosts: HostsFiles, link: Link | None
 
 
 def plan_files(
-    directory: str, spec: Spec, hosts: HostsFiles, link: Link | None = None
+    directory: str, spec: Spec, hosts: HostsFiles, link: Link | None = None, peer: str = ""
 ) -> tuple[tuple[Mount, str], ...]:
     """The mounts, each with the text of the file it shows; nothing is written."""
     taken = {mount.destination for mount in spec.mounts}
-    kinds = {namespace.type for namespace in spec.linux.namespaces}
-    own = "network" in kinds
+    own = not peer and any(namespace.type == "network" and not namespace.path for namespace in spec.linux.namespaces)
     files: list[tuple[str, str]] = []
     if not hosts.keep_hosts:
-        files.append(("/etc/hosts", _hosts(spec.hostname, hosts, own, link)))
+        files.append(("/etc/hosts", _hosts(spec.hostname, hosts, own, link, peer)))
     if spec.hostname:
         files.append(("/etc/hostname", spec.hostname + "\n"))
     if not hosts.keep_resolv_conf:
-        files.append(("/etc/resolv.conf", _resolv_conf(hosts, own, link)))
+        files.append(("/etc/resolv.conf", _resolv_conf(hosts, own, link, peer)))
     options = ("bind", "nofail", "nosuid", "nodev", "noexec")
     return tuple(
         (Mount(target, "bind", f"{directory}/{os.path.basename(target)}", options), text)
@@ -51,8 +52,8 @@ def plan_files(
     )
 
 
-def _hosts(name: str, hosts: HostsFiles, own_network: bool, link: Link | None) -> str:
-    text = _HOSTS if own_network else _read("/etc/hosts") or _HOSTS
+def _hosts(name: str, hosts: HostsFiles, own_network: bool, link: Link | None, peer: str) -> str:
+    text = _HOSTS if own_network else _read(f"{peer or '/etc'}/hosts") or _HOSTS
     if name and own_network:
         addresses = [address.partition("/")[0] for address in link.addresses] if link is not None else []
         text += "".join(f"{address}\t{name}\n" for address in addresses or ["127.0.1.1"])
@@ -66,7 +67,7 @@ def _hosts(name: str, hosts: HostsFiles, own_network: bool, link: Link | None) -
     return text + "".join(f"{address}\t{' '.join(names)}\n" for address, names in added)
 
 
-def _resolv_conf(hosts: HostsFiles, own_network: bool, link: Link | None) -> str:
+def _resolv_conf(hosts: HostsFiles, own_network: bool, link: Link | None, peer: str) -> str:
     if link is not None and link.dns:
         from jubako.net.resolv import resolv_conf
 
@@ -78,7 +79,7 @@ def _resolv_conf(hosts: HostsFiles, own_network: bool, link: Link | None) -> str
         lines.append("options " + " ".join(hosts.options))
     if lines or own_network:
         return "".join(line + "\n" for line in lines)
-    return _read("/etc/resolv.conf")
+    return _read(f"{peer or '/etc'}/resolv.conf")
 
 
 def _read(path: str) -> str:

@@ -11,7 +11,7 @@ import time
 
 from jubako.engine import store
 from jubako.engine.cgroups import make_group, plan_group, remove_group
-from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
+from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Join, Request
 from jubako.engine.files import write_files
 from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.remove import remove_directories, remove_run_directory
@@ -158,7 +158,8 @@ class _Launch:
             prepare_pid_file(self.pid_file)
         network = self._find_network()
         link = network.link if network is not None else None
-        files = write_files(self.run_directory, spec, self.request.extras.hosts, link)
+        peer = network_peer(self.paths, self.request.extras.joins)
+        files = write_files(self.run_directory, spec, self.request.extras.hosts, link, peer)
         joined = self._join_containers(spec)
         spec = self._open_paths(joined)
         self.request = Request(spec, self.request.extras)
@@ -364,6 +365,14 @@ def container_namespace(paths: Paths, name: str, kind: str) -> int:
     if wanted < 0:
         raise JubakoError("join the namespace of container", name, reason=f"it has no {kind} namespace of its own")
     return wanted
+
+
+def network_peer(paths: Paths, joins: tuple[Join, ...]) -> str:
+    """The run directory of the container whose network is shared, empty if there is none: its names hold there too."""
+    for join in joins:
+        if join.type == "network":
+            return store.run_directory(paths, store.find_container(paths, join.container).id)
+    return ""
 
 
 def container_namespaces(paths: Paths, container: store.Container) -> dict[str, int]:

@@ -39,10 +39,26 @@ def reload_network(paths: Paths, container: store.Container) -> None:
     _ask(paths, container, RELOAD, "")
 
 
-def network_status(paths: Paths, container: store.Container) -> tuple[str, tuple[str, ...]]:
-    """The driver's name, and the helpers that were lost."""
-    driver, lost, *_ = _ask(paths, container, STATUS, "").split("\n")
-    return driver, tuple(lost.split())
+def network_status(paths: Paths, container: store.Container) -> dict[str, object]:
+    """The link as it is, and the helpers that were lost."""
+    lines = dict(line.split(" ", 1) for line in _ask(paths, container, STATUS, "").splitlines())
+    addresses = [address.partition("/") for address in lines["addresses"].split()]
+    four = next((one for one in addresses if ":" not in one[0]), ("", "", "0"))
+    six = next((one for one in addresses if ":" in one[0]), ("", "", "0"))
+    gateways = lines["gateways"].split()
+    return {
+        "Driver": lines["driver"],
+        "Interface": lines["device"],
+        "MTU": int(lines["mtu"]),
+        "IPAddress": four[0],
+        "IPPrefixLen": int(four[2]),
+        "Gateway": next((one for one in gateways if ":" not in one), ""),
+        "GlobalIPv6Address": six[0],
+        "GlobalIPv6PrefixLen": int(six[2]),
+        "IPv6Gateway": next((one for one in gateways if ":" in one), ""),
+        "DNS": lines["dns"].split(),
+        "Lost": lines["lost"].split(),
+    }
 
 
 def network_log(container: store.Container) -> str:

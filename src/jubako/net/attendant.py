@@ -10,7 +10,6 @@ import os
 import time
 
 from jubako.errors import JubakoError, UsageError
-from jubako.net.ports.forward import open_forwarder
 from jubako.net.ports.spec import PortSpec
 from jubako.plan.step import printable
 
@@ -94,8 +93,16 @@ class Attendant:
             self.reload()
             return ""
         if verb == STATUS:
-            return f"{self.driver.name}\n{' '.join(self.lost)}\n"
+            return self._status()
         raise UsageError("ask the supervisor", verb, reason="it knows no such word")
+
+    def _status(self) -> str:
+        link = self.connection.link
+        words = {
+            "driver": link.driver, "device": link.device, "mtu": str(link.mtu), "addresses": " ".join(link.addresses),
+            "gateways": " ".join(link.gateways), "dns": " ".join(link.dns), "lost": " ".join(self.lost),
+        }  # fmt: skip
+        return "".join(f"{name} {text}\n" for name, text in words.items())
 
     def reload(self) -> None:
         """End what is left of the network's helpers, and connect again, with the same ports."""
@@ -125,6 +132,8 @@ class Attendant:
 
     def _open(self) -> None:
         if self.forwarder is None:
+            from jubako.net.ports.forward import open_forwarder
+
             self.forwarder = open_forwarder(self.port_driver, self.where, self.connection)
 
     def _add(self, ports: tuple[PortSpec, ...]) -> list[PortSpec]:
