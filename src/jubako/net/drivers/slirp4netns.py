@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from jubako.errors import UsageError
+from jubako.net.guard import close_loopback_of
 from jubako.net.helper import await_ready, start_program
 from jubako.net.layout import Layout, refuse
 from jubako.net.link import Connection, Link
@@ -59,6 +60,8 @@ class Slirp4netns:
             writer = -1
             if not await_ready(helper, ready, hint=self._hint()):
                 raise helper.failure("", self._hint())
+            if not self._options.host_loopback:
+                close_loopback_of(helper)
         finally:
             for fd in (directory, ready, writer):
                 if fd >= 0:
