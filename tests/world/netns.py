@@ -179,7 +179,7 @@ def _run_internet(ready: int) -> None:
     _ip("link", "set", "v1", "up")
     for address in (f"{INTERNET}/32", f"{RESOLVER}/32", f"{INTERNET6}/128"):
         _ip("address", "add", address, "dev", "lo")
-    for address in ("0.0.0.0", "::"):
+    for address in (INTERNET, INTERNET6):
         _serve(address, PORT, lambda peer: b"internet " + peer.encode())
     _serve_names(RESOLVER)
     os.write(ready, b".")
@@ -338,7 +338,10 @@ def _connect(world: dict[str, Any], directory: str, options: dict[str, Any]) -> 
     if "value" in options:
         chosen = parse_network(options["value"])
     else:
-        chosen = NetworkOptions(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+        }
+        chosen = NetworkOptions(**given)
     try:
         driver = find_driver(chosen)
         plan = driver.plan()
@@ -465,7 +468,11 @@ def _forge(device: str, gateway: str, target: str, port: int, kind: str) -> str:
         number, body = 17, struct.pack(">HHHH", 4000, port, 13, 0) + b"forge"
     else:
         number, body = 6, struct.pack(">HHIIBBHHH", 4000, port, 1, 0, 5 << 4, 2, 65535, 0, 0)
-    pseudo = pack(source) + pack(target) + (struct.pack(">II", len(body), number) if six else struct.pack(">HH", number, len(body)))
+    pseudo = (
+        pack(source)
+        + pack(target)
+        + (struct.pack(">II", len(body), number) if six else struct.pack(">HH", number, len(body)))
+    )
     place = 6 if number == 17 else 16
     body = body[:place] + struct.pack(">H", _checksum(pseudo + body)) + body[place + 2 :]
     if six:
@@ -484,7 +491,7 @@ def _forge(device: str, gateway: str, target: str, port: int, kind: str) -> str:
 
 def _checksum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
