@@ -410,8 +410,10 @@ def run_options(values: Values, operation: str = "run") -> RunOptions:
         if words[:1] == ("--",):  # `run host -- cmd` reads well; the program gets no `--`
             words = words[1:]
     given = {name: getattr(values, name) for name in values.given if name in _FIELDS}
-    default = os.environ.get("JUBAKO_NETWORK") or "default"
-    return RunOptions(**given, image=image, command=words, default_network=default)
+    if not given.get("network") and not any(value.partition("=")[0] in _NETWORK_NAMES for value in values.ns):
+        given["network"] = os.environ.get("JUBAKO_NETWORK") or "default"
+    return RunOptions(**given, image=image, command=words)
 
 
+_NETWORK_NAMES = ("net", "network")
 _FIELDS = frozenset(RunOptions.__annotations__)

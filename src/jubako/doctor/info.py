@@ -118,7 +118,7 @@ def network_choice(host: Host) -> dict[str, Any]:
         name, why = default_driver()
     else:
         name = next((program for program in ("pasta", "slirp4netns") if found[program]), "proxy")
-        why = found[name] if name != "proxy" else "neither pasta nor slirp4netns is installed"
+        why = found[name] or "" if name != "proxy" else "neither pasta nor slirp4netns is installed"
     drivers = [
         *(
             {"name": program, "available": bool(found[program]), "why": found[program] or f"install {package}"}

@@ -135,10 +135,7 @@ def _choices(options: RunOptions) -> dict[str, Choice]:
     said += [parse_ns(value) for value in options.ns]
     if options.time_offset:
         said.append(Choice("time", flag="time-offset"))
-    chosen = choose_namespaces(tuple(said))
-    if "network" not in chosen and options.default_network != NONE:
-        chosen["network"] = parse_namespace("network", options.default_network, "network")
-    return chosen
+    return choose_namespaces(tuple(said))
 
 
 def _network(options: RunOptions, choices: dict[str, Choice], image: ImageConfig) -> NetworkRequest | None:

@@ -150,9 +150,7 @@ class RunOptions:
     uts: str = ""
     """--uts private|host|container:NAME|ns:PATH."""
     network: str = ""
-    """--network none|host|pasta|slirp4netns|proxy|...|container:NAME|ns:PATH; `default_network` when empty."""
-    default_network: str = "none"
-    """What a container has that says nothing: `none`, or what the command line takes for it."""
+    """--network none|host|default|pasta|slirp4netns|proxy|...|container:NAME|ns:PATH; `none` when empty."""
     publish: tuple[str, ...] = ()
     """-p, --publish [[IP:]HOST:]CONTAINER[/tcp|udp], ports or ranges of ports."""
     publish_all: bool = False
