@@ -127,7 +127,7 @@ class Attendant:
     def _publish(self) -> None:
         self._open()
         assert self.forwarder is not None
-        self.ports = [self.forwarder.add(port) or port for port in self.ports]
+        self.ports = [self.forwarder.add(port) for port in self.ports]
         self._tell()
 
     def _open(self) -> None:
@@ -142,7 +142,7 @@ class Attendant:
         added: list[PortSpec] = []
         try:
             for port in ports:
-                added.append(self.forwarder.add(port) or port)
+                added.append(self.forwarder.add(port))
         except BaseException:  # all of a range, or none of it
             for port in added:
                 self.forwarder.remove(port)

@@ -115,9 +115,9 @@ if TYPE_CHECKING:
 
         helpers: tuple[Helper, ...]
 
-        def add(self, port: PortSpec) -> PortSpec | None:
-            """Forward it: returns when connections are taken. A host port of 0 is any free one; the answer says which.
-            Raises `JubakoError`, and then nothing is forwarded."""
+        def add(self, port: PortSpec) -> PortSpec:
+            """Forward it: returns when connections are taken, with the port that was chosen where `host_port` is 0;
+            that is what `remove` wants. Raises `JubakoError`, and then nothing is forwarded."""
 
         def remove(self, port: PortSpec) -> None:
             """Take no new connections; those that there are go on."""
