@@ -57,7 +57,7 @@ def network_status(paths: Paths, container: store.Container) -> dict[str, object
         "GlobalIPv6PrefixLen": int(six[2]),
         "IPv6Gateway": next((one for one in gateways if ":" in one), ""),
         "DNS": lines["dns"].split(),
-        "Lost": lines["lost"].split(),
+        "Lost": [name for name in lines["lost"].split(",") if name],
     }
 
 

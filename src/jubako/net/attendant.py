@@ -58,8 +58,7 @@ class Attendant:
         kept = [self.where.network, self.where.user]
         for helper in self._helpers():
             kept += [helper.pidfd, helper.words]
-        for part in (self.connection, self.forwarder):
-            kept += getattr(part, "descriptors", ())
+        kept += self.forwarder.descriptors if self.forwarder is not None else ()
         return tuple(fd for fd in kept if fd >= 0)
 
     def watched(self) -> tuple[int, ...]:
@@ -100,7 +99,7 @@ class Attendant:
         link = self.connection.link
         words = {
             "driver": link.driver, "device": link.device, "mtu": str(link.mtu), "addresses": " ".join(link.addresses),
-            "gateways": " ".join(link.gateways), "dns": " ".join(link.dns), "lost": " ".join(self.lost),
+            "gateways": " ".join(link.gateways), "dns": " ".join(link.dns), "lost": ",".join(self.lost),
         }  # fmt: skip
         return "".join(f"{name} {text}\n" for name, text in words.items())
 

@@ -114,6 +114,8 @@ if TYPE_CHECKING:
         """Ports that are forwarded into one namespace, by whatever means; lives in the process that made it."""
 
         helpers: tuple[Helper, ...]
+        descriptors: tuple[int, ...]
+        """What it needs to stay open, besides the helpers' own."""
 
         def add(self, port: PortSpec) -> PortSpec:
             """Forward it: returns when connections are taken, with the port that was chosen where `host_port` is 0;
