@@ -57,7 +57,7 @@ class Attendant:
         """What has to stay open."""
         kept = [self.where.network, self.where.user]
         for helper in self._helpers():
-            kept += [helper.pidfd, helper.words]
+            kept += [helper.pidfd, helper.words, helper.program]
         kept += self.forwarder.descriptors if self.forwarder is not None else ()
         return tuple(fd for fd in kept if fd >= 0)
 

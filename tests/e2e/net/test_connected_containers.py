@@ -133,7 +133,7 @@ def test_helpers_end_with_the_container_whatever_dies_first(
     running = helpers(jubako, "one")
     assert running
     os.kill({"supervisor": found["Jubako"]["SupervisorPid"], "init": found["State"]["Pid"]}[victim], signal.SIGKILL)
-    assert eventually(lambda: not [pid for pid in running if Path(f"/proc/{pid}/exe").exists()])
+    assert eventually(lambda: not [pid for pid in running if Path(f"/proc/{pid}/cmdline").exists()])
 
 
 def test_another_container_shares_network_and_name_server(jubako: Command, run: Run) -> None:
