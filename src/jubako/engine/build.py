@@ -270,7 +270,7 @@ def _hosts(options: RunOptions) -> HostsFiles:
         keep_hosts=options.no_hosts,
         keep_resolv_conf="none" in options.dns,
         dns=tuple(address for address in options.dns if address != "none"),
-        search=() if options.dns_search == (".",) else options.dns_search,
+        search=options.dns_search,
         options=options.dns_option,
     )
 

@@ -78,7 +78,7 @@ def _resolv_conf(hosts: HostsFiles, own_network: bool, link: Link | None, peer: 
         host = _read("/etc/resolv.conf")
         return resolv_conf(link, host, dns=hosts.dns, search=hosts.search, options=hosts.options)
     lines = [f"nameserver {address}" for address in hosts.dns]
-    if hosts.search:
+    if hosts.search and hosts.search != (".",):
         lines.append("search " + " ".join(hosts.search))
     if hosts.options:
         lines.append("options " + " ".join(hosts.options))
