@@ -41,13 +41,16 @@ UNREACHABLE = 0.3
 
 
 class Host:
-    """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf."""
+    """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf. Without `base`
+    (for root only) there is no user namespace around it, as for containers of the machine's root."""
 
-    def __init__(self, directory: Path, *, routes: bool = True, ipv6: bool = True) -> None:
+    def __init__(self, directory: Path, *, routes: bool = True, ipv6: bool = True, base: bool = True) -> None:
         self.directory = directory
         self.resolv_conf = directory / "resolv.conf"
         self.set_resolver(RESOLVER)
-        into = ("unshare", "--map-root-user", "--map-auto", "--net", "--mount", "--")
+        self._base = base
+        own_users = ("--map-root-user", "--map-auto") if base else ()
+        into = ("unshare", *own_users, "--net", "--mount", "--")
         self._process = _start(into, "host", str(self.resolv_conf), str(int(routes)), str(int(ipv6)))
         self.pid = self._process.pid
         _answer(self._process)
@@ -60,7 +63,7 @@ class Host:
         return list(_ask(self._process, {})["heard"])
 
     def supervisor(self, env: dict[str, str] | None = None) -> Supervisor:
-        return Supervisor(self.pid, env)
+        return Supervisor(self.pid, env, base=self._base)
 
     def close(self) -> None:
         _end(self._process)
@@ -69,8 +72,9 @@ class Host:
 class Supervisor:
     """A process that runs drivers. `pid` is its own, as the machine counts."""
 
-    def __init__(self, host: int, env: dict[str, str] | None = None) -> None:
-        into = ("nsenter", "--target", str(host), "--user", "--net", "--mount", "--wdns=/", "--")
+    def __init__(self, host: int, env: dict[str, str] | None = None, *, base: bool = True) -> None:
+        users = ("--user",) if base else ()
+        into = ("nsenter", "--target", str(host), *users, "--net", "--mount", "--wdns=/", "--")
         inner = ("unshare", "--pid", "--fork", "--kill-child", "--")
         self._process = _start((*into, *inner), "supervise", env=env)
         self.pid: int = _answer(self._process)["pid"]
@@ -260,13 +264,13 @@ def _resolve(query: bytes, answer: str) -> bytes:
 class _Inside:
     """A network namespace in a user namespace of its own, held by a process that waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, nested: bool = True) -> None:
         from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone
         from jubako.linux.netlink import set_link_up
         from jubako.linux.pidfd import host_pid
 
         waits, self._holds = os.pipe()
-        pid, pidfd = clone(CLONE_NEWUSER | CLONE_NEWNET)
+        pid, pidfd = clone(CLONE_NEWNET | (CLONE_NEWUSER if nested else 0))
         if pid == 0:
             os.close(self._holds)
             set_link_up("lo")
@@ -275,7 +279,8 @@ class _Inside:
         os.close(waits)
         place = f"/proc/{host_pid(pidfd)}"
         os.close(pidfd)
-        for kind in ("uid", "gid"):
+        self.nested = nested
+        for kind in ("uid", "gid") if nested else ():
             Path(place, f"{kind}_map").write_text("0 0 1\n1 1 1000\n")
         self.network = os.open(f"{place}/ns/net", os.O_RDONLY)
         self.user = os.open(f"{place}/ns/user", os.O_RDONLY)
@@ -288,7 +293,8 @@ class _Inside:
         pid = os.fork()
         if pid == 0:
             try:
-                setns(self.user, CLONE_NEWUSER)
+                if self.nested:
+                    setns(self.user, CLONE_NEWUSER)
                 setns(self.network, CLONE_NEWNET)
                 answer = PROBES[probe](*arguments)
             except OSError as failure:
@@ -328,7 +334,7 @@ def _connect(world: dict[str, Any], directory: str, options: dict[str, Any]) -> 
     from jubako.net.parse import parse_network
     from jubako.record import as_dict
 
-    inside = world["inside"] = _Inside()
+    inside = world["inside"] = _Inside(options.pop("nested", True))
     before = sorted(os.listdir("/proc/self/fd"))
     if "value" in options:
         chosen = parse_network(options["value"])

@@ -128,7 +128,7 @@ def test_the_device_inside_is_as_planned(case: Case, supervisor: Supervisor, run
     link = made["link"]
     assert made["plan"] == link
     assert (link["device"], link["mtu"], link["dns"]) == ("tap0", case.mtu, ["10.0.2.3"])
-    assert link["addresses"] == ["10.0.2.100/24"] and link["host"] == ""
+    assert (link["addresses"], link["host"]) == (["10.0.2.100/24"], "")
     assert supervisor.inside("device", "tap0") == {"mtu": case.mtu, "addresses": ["10.0.2.100/24"], "up": True}
     assert supervisor.inside("routers", "-4") == link["gateways"] == ["10.0.2.2"]
     assert made["descriptors"] == 0
@@ -245,7 +245,8 @@ def test_a_helper_that_is_not_installed_is_named_with_its_package(
 ) -> None:
     made = supervisor.connect(run, **{**case.options(), "program": "/nowhere/helper"})
     assert made["kind"] == "NotFoundError"
-    assert "/nowhere/helper" in made["error"] and f"install the package {case.package}" in made["error"]
+    assert "/nowhere/helper" in made["error"]
+    assert f"install the package {case.package}" in made["error"]
 
 
 def test_a_helper_that_fails_at_its_start_is_quoted_and_leaves_nothing(
@@ -256,7 +257,8 @@ def test_a_helper_that_fails_at_its_start_is_quoted_and_leaves_nothing(
     broken.chmod(0o755)
     made = supervisor.connect(run, **{**case.options(), "program": str(broken)})
     assert "the moon is in the wrong place" in made["error"], made
-    assert made["descriptors"] == 0 and list(run.iterdir()) == []
+    assert made["descriptors"] == 0
+    assert list(run.iterdir()) == []
 
 
 def test_a_helper_that_is_killed_is_known_to_be_over(case: Case, supervisor: Supervisor, run: Path) -> None:
@@ -318,3 +320,32 @@ def test_a_host_without_a_route_is_said_or_does_not_matter(case: Case, tmp_path:
     finally:
         supervisor.close()
         alone.close()
+
+
+def check_what_matters(case: Case, host: Host, supervisor: Supervisor, run: Path, **options: object) -> None:
+    connected(supervisor, run, **case.options(**options))
+    assert supervisor.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
+    assert supervisor.inside("name", "10.0.2.3") == ANSWERS[RESOLVER]
+    supervisor.inside("tcp", "10.0.2.2", LOOPBACK_PORT, UNREACHABLE)
+    supervisor.inside("forge", "tap0", "10.0.2.2", "127.0.0.1", LOOPBACK_PORT, "udp")
+    assert supervisor.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
+    assert host.heard() == []
+
+
+def test_a_namespace_of_the_supervisors_own_user_namespace(
+    case: Case, host: Host, supervisor: Supervisor, run: Path
+) -> None:
+    check_what_matters(case, host, supervisor, run, nested=False)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_machines_root_needs_no_user_namespace_around(case: Case, tmp_path: Path, run: Path, nested: bool) -> None:
+    (tmp_path / "host").mkdir()
+    host = Host(tmp_path / "host", base=False)
+    supervisor = host.supervisor()
+    try:
+        check_what_matters(case, host, supervisor, run, nested=nested)
+    finally:
+        supervisor.close()
+        host.close()

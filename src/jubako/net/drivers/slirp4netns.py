@@ -57,7 +57,11 @@ class Slirp4netns:
         short = path if len(os.fsencode(path)) <= _LONGEST_SOCKET else f"/proc/self/fd/{directory}/{_SOCKET}"
         try:
             command = self._command(f"/proc/self/fd/{where.network}", str(writer), short)
-            helper = start_program(command, keep=(where.network, writer, directory))
+            keep: tuple[int, ...] = (where.network, writer, directory)
+            if where.user >= 0:
+                command = (command[0], "--userns-path", f"/proc/self/fd/{where.user}", *command[1:])
+                keep = (*keep, where.user)
+            helper = start_program(command, keep=keep)
             os.close(writer)
             writer = -1
             if not await_ready(helper, ready, hint=self._hint()):
