@@ -101,7 +101,7 @@ def read_response(head: bytes) -> tuple[int, bytes]:
     line, fields = _read_head(head)
     version, _, rest = line.partition(b" ")
     status = rest[:3]
-    if version not in _VERSIONS or not status.isdigit() or rest[3:4] not in (b"", b" "):
+    if version not in _VERSIONS or len(status) != 3 or not status.isdigit() or rest[3:4] not in (b"", b" "):
         raise BadMessage(502, "no HTTP response")
     return int(status), _join([b"%b %b" % (version, rest), *_end_to_end(fields, is_final=not _is_interim(int(status)))])
 
