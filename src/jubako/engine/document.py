@@ -39,7 +39,7 @@ def _load_network(document: dict[str, Any] | None) -> NetworkRequest | None:
 
     options = NetworkOptions(**{name: _tuples(value) for name, value in document["options"].items()})
     ports = tuple(PortSpec(**port) for port in document["ports"])
-    return NetworkRequest(options, ports, document["port_driver"])
+    return NetworkRequest(options, ports)
 
 
 def _plain(value: Any) -> Any:

@@ -77,7 +77,6 @@ class NetworkRequest:
 
     options: NetworkOptions
     ports: tuple[PortSpec, ...] = ()
-    port_driver: str = ""
 
 
 @record

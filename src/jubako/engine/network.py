@@ -66,14 +66,20 @@ def find_network(extras: ContainerExtras) -> Network | None:
     driver cannot be had."""
     if extras.network is None:
         return None
-    options = extras.network.options
+    options, ports = extras.network.options, extras.network.ports
     if options.driver == DEFAULT:
         options = replace(options, driver=default_driver()[0])
+    if options.ports == "implicit":  # pasta knows of its ports from its start on
+        from jubako.net.ports.implicit import choose_ports, pasta_arguments
+
+        ports = choose_ports(ports)
+        options = replace(options, arguments=(*options.arguments, *pasta_arguments(ports)))
     driver = find_driver(options)
-    port_driver = extras.network.port_driver or (driver.ports[0] if driver.ports else "")
-    if extras.network.ports and not port_driver:
-        raise UsageError("publish ports", str(extras.network.ports[0]), reason=f"the network {driver.name} has none")
-    return Network(driver, driver.plan(), extras.network.ports, port_driver)
+    port_driver = options.ports or (driver.ports[0] if driver.ports else "")
+    if ports and port_driver not in driver.ports:
+        have = f"the network {driver.name} has {', '.join(driver.ports) or 'none'}"
+        raise UsageError("publish", str(ports[0]), reason=f"by the port driver {port_driver!r}: {have}")
+    return Network(driver, driver.plan(), ports, port_driver)
 
 
 def with_environment(spec: Spec, link: Link) -> Spec:

@@ -10,6 +10,7 @@ import os
 import time
 
 from jubako.errors import JubakoError, UsageError
+from jubako.net.ports.publish import publish
 from jubako.net.ports.spec import PortSpec
 from jubako.plan.step import printable
 
@@ -126,26 +127,19 @@ class Attendant:
     def _publish(self) -> None:
         self._open()
         assert self.forwarder is not None
-        self.ports = [self.forwarder.add(port) for port in self.ports]
+        self.ports = list(publish(self.forwarder, self.ports))
         self._tell()
 
     def _open(self) -> None:
         if self.forwarder is None:
             from jubako.net.ports.forward import open_forwarder
 
-            self.forwarder = open_forwarder(self.port_driver, self.where, self.connection)
+            self.forwarder = open_forwarder(self.port_driver, self.where, self.connection, tuple(self.ports))
 
-    def _add(self, ports: tuple[PortSpec, ...]) -> list[PortSpec]:
+    def _add(self, ports: tuple[PortSpec, ...]) -> tuple[PortSpec, ...]:
         self._open()
         assert self.forwarder is not None
-        added: list[PortSpec] = []
-        try:
-            for port in ports:
-                added.append(self.forwarder.add(port))
-        except BaseException:  # all of a range, or none of it
-            for port in added:
-                self.forwarder.remove(port)
-            raise
+        added = publish(self.forwarder, ports)
         self.ports += added
         self._tell()
         return added

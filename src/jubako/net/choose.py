@@ -23,7 +23,7 @@ _CLASSES = {
     "vpnkit": ("vpnkit", "Vpnkit"),
     "lxc-user-nic": ("lxc_user_nic", "LxcUserNic"),
     "bridge": ("bridge", "Bridge"),
-    "proxy": ("proxy", "Proxy"),
+    "proxy": ("proxy", "Driver"),
 }
 """The module in `jubako.net.drivers` and the class in it."""
 

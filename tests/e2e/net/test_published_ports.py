@@ -15,7 +15,7 @@ from world.command import Command, Result
 
 Start = Callable[..., Result]
 
-NETWORKS = ("none", "pasta", "slirp4netns")
+NETWORKS = ("none", "pasta", "pasta:port_handler=implicit", "slirp4netns", "slirp4netns:port_handler=slirp4netns")
 SERVER = """
 import socket, sys, threading
 def serve(kind, family, address, port):
@@ -90,8 +90,10 @@ def test_a_published_port_leads_into_the_container(network: str, web: Start, jub
     flags = ("-p", f"{first}:80", "-p", f"127.0.0.1:{first + 1}:81/udp")
     assert web("--network", network, *flags).exit_code == 0
     assert ask("127.0.0.1", first).startswith("tcp 80 from ")
-    assert ask("::1", first).startswith("tcp 80 from ")
-    assert ask("127.0.0.1", first + 1, socket.SOCK_DGRAM).startswith("udp 81 from ")
+    if "port_handler" not in network:  # pasta has its own family only, slirp4netns IPv4
+        assert ask("::1", first).startswith("tcp 80 from ")
+    if "port_handler" not in network:  # answers to the loopback of the host are what the others refuse
+        assert ask("127.0.0.1", first + 1, socket.SOCK_DGRAM).startswith("udp 81 from ")
     assert ports(jubako) == {"80/tcp": f"0.0.0.0:{first}", "81/udp": f"127.0.0.1:{first + 1}"}
     row = jubako("ps", "--format", "{{.Ports}}", check=True).stdout
     assert str(first) in row
