@@ -127,8 +127,10 @@ def test_what_cannot_be_is_refused_with_the_reason(value: str, words: str) -> No
 
 def test_pastas_arguments_say_what_is_inside() -> None:
     asked = pasta_arguments.read(
-        ("-a", "10.9.0.5", "-n", "255.255.0.0", "-g", "10.9.0.1", "-a", "fd01::5")
-        + ("--dns-forward", "10.9.0.3", "-I", "net0", "--mtu=1400")
+        (
+            *("-a", "10.9.0.5", "-n", "255.255.0.0", "-g", "10.9.0.1", "-a", "fd01::5"),
+            *("--dns-forward", "10.9.0.3", "-I", "net0", "--mtu=1400"),
+        )
     )
     assert (asked.address, asked.prefix, asked.gateway, asked.address6) == ("10.9.0.5", 16, "10.9.0.1", "fd01::5")
     assert (asked.dns_forward, asked.device, asked.mtu, asked.ipv6) == (("10.9.0.3",), "net0", 1400, True)
