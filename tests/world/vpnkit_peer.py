@@ -21,7 +21,7 @@ from collections.abc import Callable
 ROUTER, HOST, CLIENT = "192.168.65.1", "192.168.65.2", "192.168.65.3"
 HOST_MAC, CLIENT_MAC = bytes.fromhex("f6165ee6d3d1"), bytes.fromhex("025000000001")
 KNOWN_NAME, KNOWN_ADDRESS = b"\x05known\x04test\x00", "192.0.2.77"
-FAULTS = ("refuse", "exit", "mute", "garbage", "no-address", "small", "late-exit", "junk-frames")
+FAULTS = ("refuse", "exit", "mute", "garbage", "no-address", "small", "junk-frames")
 SEGMENT = 1400
 ARP, IPV4, ICMP, TCP, UDP = 0x0806, 0x0800, 1, 6, 17
 FIN, SYN, RST, ACK = 1, 2, 4, 16

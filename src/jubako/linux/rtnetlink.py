@@ -149,10 +149,11 @@ def remove_address(index: int, address: Address) -> None:
                 raise
 
 
-def set_default_route(index: int, gateway: str) -> None:
-    """Send what has no other way through an IPv4 router on the device, also where its address is in no network of the
-    device; in place of an earlier such route."""
-    body = pack("=BBBBBBBBI", _socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, _RTNH_F_ONLINK)
+def set_default_route(index: int, gateway: str, on_link: bool = False) -> None:
+    """Send what has no other way through an IPv4 router on the device, in place of an earlier such route; `on_link`
+    where the router's address is in no network of the device."""
+    flags = _RTNH_F_ONLINK if on_link else 0
+    body = pack("=BBBBBBBBI", _socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, flags)
     body += _attribute(_RTA_GATEWAY, _socket.inet_aton(gateway)) + _attribute(_RTA_OIF, pack("=i", index))
     with _Connection() as connection:
         connection.tell(_RTM_NEWROUTE, _CREATE | _REPLACE, body, f"default via {gateway}")

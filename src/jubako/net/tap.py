@@ -65,7 +65,14 @@ def configure(interface: Interface) -> None:
         rtnetlink.add_address(index, rtnetlink.ipv4(interface.address, interface.prefix))
     rtnetlink.set_up(index, name)
     if interface.gateway:
-        rtnetlink.set_default_route(index, interface.gateway)
+        rtnetlink.set_default_route(index, interface.gateway, not _is_near(interface))
+
+
+def _is_near(interface: Interface) -> bool:
+    """Whether the router is in the network of the address."""
+    both = (_socket.inet_aton(text) for text in (interface.address or "0.0.0.0", interface.gateway))
+    one, other = (int.from_bytes(address, "big") >> (32 - interface.prefix) for address in both)
+    return one == other
 
 
 def device_mtu(name: str) -> int:

@@ -8,6 +8,7 @@ network namespace, and with it what the program has noted about it: it looks bef
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from jubako.errors import JubakoError, UsageError
@@ -23,6 +24,7 @@ from jubako.record import replace
 _KNOWN = ("mtu", "device", "program", "bridge")
 _BRIDGE = "lxcbr0"
 _ALLOWED = "/etc/lxc/lxc-usernet"
+_NOT_ALLOWED = "Quota reached"
 _SMALLEST, _LARGEST = 576, 65535
 _SHOWN_MTU = 1500
 
@@ -54,7 +56,7 @@ class LxcUserNic:
             f"DHCP on {self.device}, and a helper process that keeps the lease",
         )
 
-    def outside(self) -> outside.Request:
+    def request(self) -> outside.Request:
         """What the process in the host's user namespace is started for (`jubako.net.outside.start`)."""
         return outside.Request(self.program, self.bridge, self.device)
 
@@ -64,7 +66,7 @@ class LxcUserNic:
         except OSError as failure:
             hint = f"start it (systemctl start lxc-net makes {_BRIDGE}), or name another one"
             raise JubakoError("find the bridge", self.bridge, reason="there is none", hint=hint) from failure
-        done = outside.ask(where.outside, self.outside(), where.network)
+        done = outside.ask(where.outside, self.request(), where.network)
         if done.code:
             raise self._refused(done)
         lease, mtu, begun = self._lease(where)
@@ -131,14 +133,20 @@ class LxcUserNic:
             pass
 
     def _refused(self, done: outside.Attempt) -> JubakoError:
-        """The program's own words, and what to do about the usual ones."""
-        words = done.words or f"exit code {done.code}"
+        """The program's own words, without the places in its source, and what to do about the usual ones."""
+        words = "; ".join(_without_place(line) for line in done.words.splitlines() if line.strip(" ;"))
         hint = ""
-        if "Quota reached" in words or _ALLOWED in words:
+        if words.endswith(_NOT_ALLOWED) and (";" not in words or _ALLOWED in words):  # it says so after other failures too
             hint = f"root has to allow it, by this line in {_ALLOWED}: {_user_name()} veth {self.bridge} 10"
-        elif "Permission denied" in words or "Operation not permitted" in words:
+        elif not os.stat(self.program).st_mode & stat.S_ISUID:
             hint = f"it must be set-uid root: chmod u+s {self.program}"
-        return JubakoError("run", self.program, reason=words.replace("\n", "; "), hint=hint)
+        return JubakoError("run", self.program, reason=words or f"exit code {done.code}", hint=hint)
+
+
+def _without_place(line: str) -> str:
+    """`line` without `FILE.c: NUMBER: ` at its beginning."""
+    _place, found, rest = line.partition(".c: ")
+    return (rest.partition(": ")[2] or rest if found else line).strip()
 
 
 def _keep(where: Where, device: str, lease: dhcp.Answer, begun: float) -> int:
