@@ -1,8 +1,8 @@
 """A network namespace with a supervisor, made as `jubako run` makes them, for tests of one network driver alone.
 
 This process stays in the host's user namespace. Its child is root of a user namespace, the base; the child's child is
-the supervisor, PID 1 of a PID namespace, which connects; and below that the namespace's own process, in a user namespace
-of its own, runs commands.
+the supervisor, PID 1 of a PID namespace, which connects; and below that the namespace's own process, in a user
+namespace of its own, runs commands.
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ def _supervise(link: socket.socket, directory: Path, stays: int) -> None:
             os.waitpid(helper.pid, 0)
             answer = helper.read().decode()
         elif request[0] == "descriptors":
-            answer = {os.readlink(f"/proc/self/fd/{fd}") for fd in range(3, 256) if os.path.lexists(f"/proc/self/fd/{fd}")}
+            answer = {
+                os.readlink(f"/proc/self/fd/{fd}") for fd in range(3, 256) if os.path.lexists(f"/proc/self/fd/{fd}")
+            }
         else:
             here.send(data)
             answer = pickle.loads(here.recv(1 << 20))

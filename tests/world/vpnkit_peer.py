@@ -2,9 +2,9 @@
 """A stand-in for vpnkit, of which no package is to be had: it takes vpnkit's command line, speaks its wire protocol on
 the socket, and answers on the Ethernet behind it as vpnkit would, with ordinary sockets of its own.
 
-It knows ARP, DHCP, ICMP echo, DNS (one name, at the router), UDP and as much of TCP as a reliable link takes. The
-router is 192.168.65.1, the host 192.168.65.2 unless `--host-ip 0.0.0.0` is given; other addresses are reached as they
-are, but the loopback network. `--stand-in FAULT` is for the tests: see `FAULTS`.
+It knows ARP, DHCP, ICMP echo, UDP and as much of TCP as a reliable link takes. The router is 192.168.65.1, which hands
+questions for names to the host's resolver; the host is 192.168.65.2 unless `--host-ip 0.0.0.0` is given; other
+addresses are reached as they are. `--stand-in FAULT` is for the tests: see `FAULTS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Callable
 
 ROUTER, HOST, CLIENT = "192.168.65.1", "192.168.65.2", "192.168.65.3"
 HOST_MAC, CLIENT_MAC = bytes.fromhex("f6165ee6d3d1"), bytes.fromhex("025000000001")
-KNOWN_NAME, KNOWN_ADDRESS = b"\x05known\x04test\x00", "192.0.2.77"
 FAULTS = ("refuse", "exit", "mute", "garbage", "no-address", "small", "junk-frames")
 SEGMENT = 1400
 ARP, IPV4, ICMP, TCP, UDP = 0x0806, 0x0800, 1, 6, 17
@@ -29,10 +28,15 @@ FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 def checksum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def resolver() -> str:
+    with open("/etc/resolv.conf") as lines:
+        return next(line.split()[1] for line in lines if line.startswith("nameserver"))
 
 
 class Flow:
@@ -172,9 +176,9 @@ class Ethernet:
             packet = packet[: int.from_bytes(packet[2:4], "big")]
             source, target = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
             inside = packet[(packet[0] & 15) * 4 :]
-            {ICMP: self.answer_echo, UDP: self.take_udp, TCP: self.take_tcp}.get(packet[9], lambda *_: None)(
-                source, target, inside
-            )
+            take = {ICMP: self.answer_echo, UDP: self.take_udp, TCP: self.take_tcp}.get(packet[9])
+            if take is not None and not int.from_bytes(packet[6:8], "big") & 0x3FFF:
+                take(source, target, inside)
 
     def send_frame(self, kind: int, payload: bytes) -> None:
         frame = CLIENT_MAC + HOST_MAC + struct.pack("!H", kind) + payload
@@ -202,25 +206,24 @@ class Ethernet:
             body = b"\0\0\0\0" + message[4:]
             self.send_ip(ICMP, target, source, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
 
-    def real(self, target: str) -> str:
-        """Where an address of this network really is; empty for nowhere."""
-        if target in (ROUTER, self.host):
-            return "127.0.0.1" if target == self.host else ""
-        return "" if target.startswith("127.") else target
+    def real(self, target: str, port: int) -> str:
+        """Where an address is that is seen in a frame; empty for nowhere. Loopback addresses are not spared: it is for
+        others to keep them away."""
+        if target == ROUTER:
+            return resolver() if port == 53 else ""
+        return "127.0.0.1" if target == self.host else target
 
     def take_udp(self, source: str, target: str, segment: bytes) -> None:
         port, target_port = struct.unpack_from("!HH", segment)
         data = segment[8:]
         if target_port == 67:
             return self.answer_dhcp(data)
-        if (target, target_port) == (ROUTER, 53):
-            return self.answer_dns((source, port), data)
-        if not self.real(target):
+        if not self.real(target, target_port):
             return None
         key = (source, port, target, target_port)
         if key not in self.relays:
             relay = self.relays[key] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            relay.connect((self.real(target), target_port))
+            relay.connect((self.real(target, target_port), target_port))
 
             def back() -> None:
                 try:
@@ -235,14 +238,6 @@ class Ethernet:
         except OSError:
             pass
         return None
-
-    def answer_dns(self, client: tuple[str, int], query: bytes) -> None:
-        question = query[12:]
-        known = question.lower().startswith(KNOWN_NAME)
-        end = question.index(b"\0") + 5
-        head = query[:2] + (b"\x81\x80" if known else b"\x81\x83") + b"\0\1" + (b"\0\1" if known else b"\0\0") + bytes(4)
-        record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(KNOWN_ADDRESS)
-        self.send_udp((ROUTER, 53), client, head + question[:end] + (record if known else b""))
 
     def answer_dhcp(self, request: bytes) -> None:
         if self.options.stand_in == "no-address":
@@ -271,9 +266,9 @@ class Ethernet:
             return flow.take(flags, sequence, acknowledged, window, data)
         if flags & SYN:
             flow = Flow(self, key, sequence, window)
-            if self.real(target):
+            if self.real(target, target_port):
                 self.flows[key] = flow
-                flow.open(self.real(target))
+                flow.open(self.real(target, target_port))
             else:
                 flow.close(RST | ACK)
         return None

@@ -106,6 +106,12 @@ def set_up(index: int, name: str) -> None:
         connection.tell(_RTM_NEWLINK, 0, pack("=BBHiII", 0, 0, 0, index, _IFF_UP, _IFF_UP), name)
 
 
+def set_down(index: int, name: str) -> None:
+    """Take a device of the current network namespace down."""
+    with _Connection() as connection:
+        connection.tell(_RTM_NEWLINK, 0, pack("=BBHiII", 0, 0, 0, index, 0, _IFF_UP), name)
+
+
 def set_hardware_address(index: int, address: bytes, name: str) -> None:
     """Give a device of the current network namespace its hardware address."""
     with _Connection() as connection:

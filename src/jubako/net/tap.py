@@ -18,7 +18,6 @@ from jubako.record import record
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SIOCGIFMTU = 0x8921
-_LONGEST_NAME = 15
 
 
 @record
@@ -31,13 +30,6 @@ class Interface:
     gateway: str = ""
     mtu: int = 0
     hardware_address: bytes = b""
-
-
-def is_device_name(name: str) -> bool:
-    """Whether the kernel takes `name` for a device (dev_valid_name), and takes it as it is."""
-    if not name or len(name.encode(errors="surrogateescape")) > _LONGEST_NAME or name in (".", ".."):
-        return False
-    return not any(letter in "/:%" or letter.isspace() or ord(letter) < 32 for letter in name)
 
 
 def open_tap(name: str) -> int:

@@ -16,16 +16,14 @@ from jubako.linux import rtnetlink
 from jubako.net import dhcp, dhcp_client, outside, tap
 from jubako.net.enter import enter, inside
 from jubako.net.helper import start_function
+from jubako.net.layout import LEAST_MTU, check_mtu, is_device_name, refuse
 from jubako.net.link import Connection, Link, NetworkOptions, Where
 from jubako.net.programs import find_program
-from jubako.net.refusal import refuse_all_but
 from jubako.record import replace
 
-_KNOWN = ("mtu", "device", "program", "bridge")
 _BRIDGE = "lxcbr0"
 _ALLOWED = "/etc/lxc/lxc-usernet"
 _NOT_ALLOWED = "Quota reached"
-_SMALLEST, _LARGEST = 576, 65535
 _SHOWN_MTU = 1500
 
 
@@ -36,15 +34,15 @@ class LxcUserNic:
     ports: tuple[str, ...] = ("builtin",)
 
     def __init__(self, options: NetworkOptions) -> None:
-        refuse_all_but(options, _KNOWN)
-        if options.mtu and not _SMALLEST <= options.mtu <= _LARGEST:
-            raise UsageError("use the MTU", str(options.mtu), reason=f"a veth takes {_SMALLEST} to {_LARGEST}")
+        others = ("cidr", "ipv6", "host_loopback", "arguments", "rules", "sandbox", "seccomp")
+        refuse(self.name, options, others)
+        check_mtu(options.mtu, ipv6=False, operation=f"read mtu of {self.name}")
         self.mtu = options.mtu
         self.device = options.device or "eth0"
         self.bridge = options.bridge or _BRIDGE
         for name in (self.device, self.bridge):
-            if not tap.is_device_name(name):
-                raise UsageError("name the device", name, reason="the kernel takes no such name")
+            if not is_device_name(name):
+                raise UsageError(f"name a device for {self.name}", name, reason="no network device can be called so")
         self.program = find_program(options.program or self.name, self.name)
 
     def plan(self) -> Link:
@@ -110,7 +108,7 @@ class LxcUserNic:
         if lease is None:
             hint = f"is a DHCP server running on {self.bridge}? lxc-net starts one (dnsmasq)"
             raise dhcp_client.no_answer("get an address on", self.bridge, hint)
-        if not self.mtu and _SMALLEST <= lease.mtu < mtu:
+        if not self.mtu and LEAST_MTU <= lease.mtu < mtu:
             mtu = lease.mtu
 
         def configure() -> tuple[bytes, tuple[int, ...]]:
@@ -136,7 +134,9 @@ class LxcUserNic:
         """The program's own words, without the places in its source, and what to do about the usual ones."""
         words = "; ".join(_without_place(line) for line in done.words.splitlines() if line.strip(" ;"))
         hint = ""
-        if words.endswith(_NOT_ALLOWED) and (";" not in words or _ALLOWED in words):  # it says so after other failures too
+        if words.endswith(_NOT_ALLOWED) and (
+            ";" not in words or _ALLOWED in words
+        ):  # it says so after other failures too
             hint = f"root has to allow it, by this line in {_ALLOWED}: {_user_name()} veth {self.bridge} 10"
         elif not os.stat(self.program).st_mode & stat.S_ISUID:
             hint = f"it must be set-uid root: chmod u+s {self.program}"

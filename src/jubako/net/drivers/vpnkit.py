@@ -14,17 +14,16 @@ from jubako.errors import JubakoError, UsageError
 from jubako.net import tap, vmnet
 from jubako.net.dhcp import DISCOVER, OFFER, Answer, Question, decode, frame, unframe
 from jubako.net.enter import inside
+from jubako.net.guard import close_loopback
 from jubako.net.helper import START_SECONDS, Helper, await_true, start_function, start_program
+from jubako.net.layout import check_mtu, is_device_name, refuse
 from jubako.net.link import Connection, Link, NetworkOptions, Where
 from jubako.net.programs import find_program
-from jubako.net.refusal import refuse_all_but
 from jubako.record import replace
 
 _SOCKET = "vpnkit.sock"
-_KNOWN = ("mtu", "device", "host_loopback", "program", "arguments")
 _ADDRESS, _PREFIX, _GATEWAY, _HOST = "192.168.65.3", 24, "192.168.65.1", "192.168.65.2"
 _MTU = 1500
-_SMALLEST, _LARGEST = 576, 65521
 _TRIES = 10
 
 
@@ -35,11 +34,11 @@ class Vpnkit:
     ports: tuple[str, ...] = ("builtin",)
 
     def __init__(self, options: NetworkOptions) -> None:
-        refuse_all_but(options, _KNOWN)
-        if options.mtu and not _SMALLEST <= options.mtu <= _LARGEST:
-            raise UsageError("use the MTU", str(options.mtu), reason=f"vpnkit takes {_SMALLEST} to {_LARGEST}")
-        if options.device and not tap.is_device_name(options.device):
-            raise UsageError("name the device", options.device, reason="the kernel takes no such name")
+        refuse(self.name, options, ("cidr", "ipv6", "rules", "bridge", "sandbox", "seccomp"))
+        check_mtu(options.mtu, ipv6=False, operation=f"read mtu of {self.name}")
+        if options.device and not is_device_name(options.device):
+            reason = "no network device can be called so"
+            raise UsageError(f"read the device name of {self.name}", options.device, reason=reason)
         self.mtu = options.mtu or _MTU
         self.device = options.device or "tap0"
         self.host_loopback = options.host_loopback
@@ -98,6 +97,8 @@ class Vpnkit:
 
         def make() -> tuple[bytes, tuple[int, ...]]:
             fd = tap.open_tap(self.device)
+            if not self.host_loopback:
+                close_loopback(fd)  # vpnkit connects to whatever address it sees in a frame
             tap.configure(interface)
             return b"", (fd,)
 
