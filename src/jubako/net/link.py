@@ -50,12 +50,15 @@ class Where:
     """Where a driver connects: descriptors, none of which it closes.
 
     `network` is the namespace. `user` is the user namespace that owns it, -1 where the calling process is in it (or in
-    an ancestor, with all rights there). `directory` is a private one for sockets and files.
+    an ancestor, with all rights there). `directory` is a private one for sockets and files. `outside` is the socket of
+    a process that has stayed in the host's user namespace (`jubako.net.outside`), for drivers whose program is set-uid;
+    -1 where the calling process is in that namespace itself.
     """
 
     network: int
     directory: str
     user: int = -1
+    outside: int = -1
 
 
 @record
