@@ -174,6 +174,10 @@ class _Launch:
         self._warn(prepared)
         self._make_layer(prepared)
         watch = streams.watched(self.run_directory, self.request.extras.timeout)
+        outside = network.outside() if network is not None else None
+        if outside is not None:
+            self.slots["outside"] = outside.fd
+            self.joined.append(outside.fd)
         applier = Applier(prepared.plan, self.slots, afterlife=lambda applier: self._supervise(applier, watch))
         applier.run()
         self._close_theirs()

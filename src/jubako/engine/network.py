@@ -21,6 +21,7 @@ from jubako.spec.types import Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.net.link import Driver
+    from jubako.net.outside import Outside
 
 DEFAULT = "default"
 
@@ -33,6 +34,15 @@ class Network:
     link: Link
     ports: tuple[PortSpec, ...]
     port_driver: str
+
+    def outside(self) -> Outside | None:
+        """A process that stays in the host's user namespace, for a driver whose program is set-uid; None for others."""
+        request = getattr(self.driver, "request", None)
+        if request is None:
+            return None
+        from jubako.net import outside
+
+        return outside.start(request())
 
     def step(self, directory: str, log: str) -> ConnectNetwork:
         """The plan's step; `directory` is the container's run directory, `log` where the log goes."""

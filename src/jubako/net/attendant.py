@@ -56,7 +56,7 @@ class Attendant:
 
     def descriptors(self) -> tuple[int, ...]:
         """What has to stay open."""
-        kept = [self.where.network, self.where.user]
+        kept = [self.where.network, self.where.user, self.where.outside]
         for helper in self._helpers():
             kept += [helper.pidfd, helper.words, helper.program]
         kept += self.forwarder.descriptors if self.forwarder is not None else ()
