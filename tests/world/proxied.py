@@ -1,4 +1,4 @@
-"""A proxy in a thread of the test, on loopback: with the test's own rules, name server and limits, and peers to reach."""
+"""A proxy in a thread of the test, on loopback: with a test's own rules, name server and limits, and peers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Proxy:
         self.asked: list[str] = []
         self.resolve: Callable[[str], list[Any]] = self._resolve
         self.words, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.tally = Tally(status, self._writer)
+        self.tally = Tally(status, self._writer, pause=0.05)
         listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = listener.getsockname()[:2]
-        resolver = Resolver(lambda name: self.resolve(name), threads=2, most=4)
-        self._bell, self._clapper = socket.socketpair()
+        # `resolve` may be another one later
+        resolver = Resolver(lambda name: self.resolve(name), threads=2, most=4)  # noqa: PLW0108
         self._server = Server((listener.detach(),), parse_rules(allow), self.tally, resolver, limits)
         self._is_over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -75,14 +75,14 @@ class Proxy:
             pass
         self._thread.join(SECONDS)
         assert not self._thread.is_alive()
-        for each in (self._bell, self._clapper):
-            each.close()
         os.close(self.words)
         os.close(self._writer)
 
 
 @contextmanager
-def peer(serve: Callable[[socket.socket], None], family: int = socket.AF_INET, host: str = "127.0.0.1") -> Iterator[int]:
+def peer(
+    serve: Callable[[socket.socket], None], family: int = socket.AF_INET, host: str = "127.0.0.1"
+) -> Iterator[int]:
     """A TCP server on loopback that does `serve` with each connection, in threads; its port."""
     listener = socket.create_server((host, 0), family=family)
     threads = []

@@ -40,7 +40,8 @@ def test_a_request_goes_on_in_origin_form_with_a_host_and_without_what_is_for_th
 
 
 @pytest.mark.parametrize(
-    ("target", "path"), [("http://e.org", "/"), ("HTTP://e.org?x", "/?x"), ("http://e.org/?", "/?"), ("http://e.org//x", "//x")]
+    ("target", "path"),
+    [("http://e.org", "/"), ("HTTP://e.org?x", "/?x"), ("http://e.org/?", "/?"), ("http://e.org//x", "//x")],
 )
 def test_the_path_is_what_follows_the_host(target, path):
     assert http.read_request(head(f"GET {target} HTTP/1.1", "Host: e.org")).head.split(b" ")[1] == path.encode()
@@ -158,8 +159,8 @@ def test_the_end_of_a_chunked_body_is_found_however_it_comes(step):
 
 @pytest.mark.parametrize(
     "body",
-    [b"\r\n", b"x\r\n", b"-1\r\n", b"0x5\r\nhello", b"5\nhello", b"5\r\nhello!\r\n", b"5\r\nhello\n", b"1" * 16 + b"\r\n",
-     b"5;" + b"x" * 2000, b"0\r\n" + b"A: 1\r\n" * 3000, b"5\r\nhello\rX"],
+    [b"\r\n", b"x\r\n", b"-1\r\n", b"0x5\r\nhello", b"5\nhello", b"5\r\nhello!\r\n", b"5\r\nhello\n",
+     b"1" * 16 + b"\r\n", b"5;" + b"x" * 2000, b"0\r\n" + b"A: 1\r\n" * 3000, b"5\r\nhello\rX"],
 )  # fmt: skip
 def test_a_chunked_body_that_is_none_is_refused(body):
     with pytest.raises(http.BadMessage):

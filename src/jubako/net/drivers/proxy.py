@@ -49,8 +49,10 @@ class Driver:
         self._rules = parse_rules(options.rules)
 
     def plan(self) -> Link:
-        http, socks = f"http://127.0.0.1:{PORT}", f"socks5h://127.0.0.1:{PORT}"
-        variables = (("http_proxy", http), ("https_proxy", http), ("all_proxy", socks), ("no_proxy", _HOME))
+        # Not socks5h for all_proxy: many programs take that as a reason to fail at once, since they lack a library for
+        # it (Python's httpx and requests). The same port speaks SOCKS to whoever asks for it by name.
+        url = f"http://127.0.0.1:{PORT}"
+        variables = (("http_proxy", url), ("https_proxy", url), ("all_proxy", url), ("no_proxy", _HOME))
         both = tuple(pair for name, value in variables for pair in ((name, value), (name.upper(), value)))
         return Link(self.name, device="lo", addresses=("127.0.0.1/8", "::1/128"), environment=both)
 
@@ -73,16 +75,16 @@ class Driver:
         return Connection(self.plan(), (helper,))
 
     def _serve(self, listeners: list[int], where: Where, ready: int) -> int:
-        from jubako.net.proxy.serve import serve
+        from jubako.net.proxy.serve import prepare
         from jubako.net.proxy.tally import STATUS, Tally
 
         set_title("jubako-proxy")
         os.set_blocking(2, False)  # whoever does not read its words does not stop it
-        tally = Tally(f"{where.directory}/{STATUS}")
+        server = prepare(tuple(listeners), self._rules, Tally(f"{where.directory}/{STATUS}"))
         capset(0, 0, 0)
         os.write(ready, b"+")
         os.close(ready)
-        serve(tuple(listeners), self._rules, tally)
+        server.run()
 
 
 def _listen() -> tuple[bytes, tuple[int, ...]]:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     Socket = _socket.socket
 
 CHUNK = 131072
-"""Octets that one task carries at once, in one direction: what a client that does not read makes us keep."""
+"""Octets that are carried at once, in one direction: what a client that does not read makes us keep."""
+_PIECES = 8
+"""As many of them are carried while others wait for their turn."""
 _buffer = bytearray(CHUNK)
 _view = memoryview(_buffer)
 
@@ -39,13 +41,18 @@ class _Direction:
             if self.sink.fileno() in ready:
                 self.pending = self.pending[_send(self.sink, self.pending) :]
         elif self.source.fileno() in ready:
-            size = _receive(self.source)
-            if size == 0:
-                self.is_over = True
-                self.sink.shutdown(_socket.SHUT_WR)
-            elif size > 0:
+            for _piece in range(_PIECES):
+                size = _receive(self.source)
+                if size == 0:
+                    self.is_over = True
+                    self.sink.shutdown(_socket.SHUT_WR)
+                if size <= 0:
+                    return
                 sent = _send(self.sink, _view[:size])
-                self.pending = bytes(_view[sent:size])
+                if sent < size:
+                    self.pending = bytes(_view[sent:size])
+                if sent < size or size < CHUNK:
+                    return
 
     def want(self, events: Events) -> None:
         """Add what this direction waits for."""

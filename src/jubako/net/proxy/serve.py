@@ -51,19 +51,17 @@ class Limits:
     """For a refused client to read why."""
 
 
-def serve(listeners: tuple[int, ...], rules: Rules, tally: Tally) -> NoReturn:
-    """Serve these listening sockets for ever, in a process that is for nothing else."""
-    soft, hard = get_rlimit("NOFILE")
+def prepare(listeners: tuple[int, ...], rules: Rules, tally: Tally) -> Server:
+    """A server for these listening sockets, in a process that is for nothing else."""
+    soft, hard = get_rlimit("RLIMIT_NOFILE")
     wanted = 3 * Limits.connections + 64
     if 0 <= soft < wanted:
         soft = wanted if hard < 0 else min(wanted, hard)
-        set_rlimit("NOFILE", soft, hard)
+        set_rlimit("RLIMIT_NOFILE", soft, hard)
     most = Limits.connections if soft < 0 else min(Limits.connections, max(soft - 64, 3) // 3)
     # A name server that does not answer holds a thread for this long, unless the host's own settings say otherwise.
     os.environ["RES_OPTIONS"] = os.environ.get("RES_OPTIONS") or "timeout:3 attempts:2"
-    server = Server(listeners, rules, tally, limits=Limits(connections=most))
-    while True:
-        server.turn()
+    return Server(listeners, rules, tally, limits=Limits(connections=most))
 
 
 class Server:
@@ -84,6 +82,11 @@ class Server:
         for fd in listeners:
             os.set_blocking(fd, False)
             self._loop.start(self._accept(_socket.socket(fileno=fd)))
+
+    def run(self) -> NoReturn:
+        """Serve for ever."""
+        while True:
+            self.turn()
 
     def turn(self) -> None:
         """Do what there is to do, and wait where there is nothing."""

@@ -14,18 +14,18 @@ from jubako.net.proxy.loop import NEVER, now
 STATUS = "proxy.json"
 _MOST_HOSTS = 256
 _OTHERS = "others"
-_PAUSE = 1.0
-"""Seconds between two writings of the file."""
 _LINES, _LINES_A_SECOND = 20.0, 2.0
 
 
 class Tally:
-    """Counts, with the file `path` (none where it is empty) and the descriptor `words` for the lines."""
+    """Counts, with the file `path` (none where it is empty), which is written anew no more often than every `pause`
+    seconds, and the descriptor `words` for the lines."""
 
-    def __init__(self, path: str = "", words: int = 2) -> None:
+    def __init__(self, path: str = "", words: int = 2, pause: float = 1.0) -> None:
         self.connections = 0
         self._path = path
         self._words = words
+        self._pause = pause
         self._counts: dict[str, dict[str, int]] = {"allowed": {}, "refused": {}, "failed": {}}
         self._totals = dict.fromkeys(self._counts, 0)
         self._reasons: dict[str, int] = {}
@@ -61,12 +61,13 @@ class Tally:
         if not self._is_changed or now() < self._next_writing:
             return
         self._is_changed = False
-        self._next_writing = now() + _PAUSE
+        self._next_writing = now() + self._pause
         if not self._path:
             return
         text = dumps({"connections": self.connections, **self._totals, "hosts": self._counts, "reasons": self._reasons})
         try:
-            fd = os.open(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(self._path + ".new", how, 0o600)
             try:
                 os.write(fd, text.encode() + b"\n")
             finally:
