@@ -68,12 +68,14 @@ class Reservation:
     """A connection to the keeper, and what it has promised. A forked child may go on with it; whoever does not, closes
     it: the container is on its networks until the last copy is closed."""
 
-    def __init__(self, socket: scm.Socket, answer: dict[str, Any]) -> None:
+    def __init__(self, socket: scm.Socket, answer: dict[str, Any], revived: bool = False) -> None:
         self.socket = socket
+        self.revived = revived
+        """Whether the keeper was made anew just now, because the one before was killed."""
         self._learn(answer)
 
     def _learn(self, answer: dict[str, Any]) -> None:
-        self.places = tuple(_place(entry) for entry in answer["ports"])
+        self.places = tuple(load_place(entry) for entry in answer["ports"])
         self.dns = tuple(str(server) for server in answer["dns"])
         self.host = str(answer["host"])
 
@@ -131,8 +133,7 @@ def reserve(
     Raises `JubakoError`: a program or package is missing, an address is taken or cannot be.
     """
     request = {"do": "reserve", "id": identifier, "name": name, **_said(wishes, uplink)}
-    socket, answer = _ask_keeper(paths, base, request)
-    return Reservation(socket, answer)
+    return _ask_keeper(paths, base, request)
 
 
 def connect(paths: Paths, base: Base | None, identifier: str, wish: Wish) -> tuple[Place, ...]:
@@ -156,7 +157,7 @@ def neighbours(paths: Paths, base: Base | None) -> list[Neighbour]:
         return []
     finally:
         socket.close()
-    return [Neighbour(one["id"], one["name"], tuple(map(_place, one["ports"]))) for one in answer["members"]]
+    return [Neighbour(one["id"], one["name"], tuple(map(load_place, one["ports"]))) for one in answer["members"]]
 
 
 def is_running(paths: Paths, base: Base | None) -> bool:
@@ -190,14 +191,19 @@ def tidy(paths: Paths) -> None:
         lock.release()
 
 
-def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> tuple[scm.Socket, dict[str, Any]]:
-    """The answer of the keeper, which is made if there is none, and the connection. One that ends just now answers
-    nothing: then there is another try."""
+def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> Reservation:
+    """What the keeper gives, which is made if there is none. One that ends just now answers nothing: then there is
+    another try."""
     directory = keeper_directory(paths, base)
+    revived = False
     for _ in range(_TRIES):
-        socket = _connect(directory) or _make(paths, base, directory)
+        found = _connect(directory)
+        if found is None:
+            found, stale = _make(paths, base, directory)
+            revived = revived or stale
+        socket = found
         try:
-            return socket, _ask(socket, request)
+            return Reservation(socket, _ask(socket, request), revived)
         except ConnectionResetError:
             socket.close()
         except BaseException:
@@ -206,18 +212,20 @@ def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> tup
     raise JubakoError("connect to", "the keeper of bridge networks", reason="it ends as soon as it has begun")
 
 
-def _make(paths: Paths, base: Base | None, directory: str) -> scm.Socket:
+def _make(paths: Paths, base: Base | None, directory: str) -> tuple[scm.Socket, bool]:
+    """A connection to a new keeper, and whether an earlier one was killed; or to one that another has just made."""
     make_run_directories(paths)
     lock = KeeperLock(paths)
     lock.take()
     try:
         socket = _connect(directory)
+        killed = socket is None and os.path.exists(f"{directory}/{wire.SOCKET}")
         if socket is None:
             start_keeper(paths, base, directory)
             socket = _connect(directory)
         if socket is None:
             raise JubakoError("connect to", "the keeper of bridge networks", reason="it has ended already")
-        return socket
+        return socket, killed
     finally:
         lock.release()
 
@@ -252,7 +260,7 @@ def _change(paths: Paths, base: Base | None, request: dict[str, Any]) -> tuple[P
     if socket is None:
         raise NotFoundError("find container", request["id"][:12], reason="it is on no bridge network now")
     try:
-        return tuple(_place(entry) for entry in _ask(socket, request)["ports"])
+        return tuple(load_place(entry) for entry in _ask(socket, request)["ports"])
     finally:
         socket.close()
 
@@ -265,7 +273,8 @@ def _said(wishes: tuple[Wish, ...], uplink: NetworkOptions | None) -> dict[str, 
     return said
 
 
-def _place(entry: dict[str, Any]) -> Place:
+def load_place(entry: dict[str, Any]) -> Place:
+    """The place of a document."""
     values: dict[str, Any] = {}
     for name, value in entry.items():
         values[name] = tuple(value) if isinstance(value, list) else value

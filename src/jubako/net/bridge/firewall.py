@@ -143,9 +143,7 @@ def iptables_rules(gates: Iterable[Gate], uplink: Uplink | None, *, version: int
         mine = [pair for pair in gate.subnets if (":" in pair[0]) is (version == 6)]
         for subnet, gateway in mine:
             for protocol in ("udp", "tcp"):
-                into.append(
-                    f"-A INPUT -i {gate.device} -s {subnet} -d {gateway} -p {protocol} --dport 53 -j ACCEPT"
-                )
+                into.append(f"-A INPUT -i {gate.device} -s {subnet} -d {gateway} -p {protocol} --dport 53 -j ACCEPT")
             echo = "icmp --icmp-type" if version == 4 else "icmpv6 --icmpv6-type"
             into.append(f"-A INPUT -i {gate.device} -d {gateway} -p {echo} echo-request -j ACCEPT")
         through.append(f"-A FORWARD -i {gate.device} -o {gate.device} -j ACCEPT")
