@@ -38,9 +38,9 @@ class Bridge:
         return self._reservation.link()
 
     def explain(self) -> tuple[str, ...]:
+        network = self._options.bridge or "jubako"
         return (
-            f"connect(RUN/bridge-*/keeper): reserve addresses on {self._options.bridge or 'jubako'}; "
-            "the keeper is made if there is none",
+            f"connect(RUN/bridge-*/keeper): reserve an address on {network}; the keeper is made if there is none",
             "sendmsg(SCM_RIGHTS): the keeper makes a pair of devices, one end in the container, one at the bridge",
         )
 
