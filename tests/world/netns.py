@@ -36,18 +36,21 @@ ANSWERS = {RESOLVER: "192.0.2.1", LOCAL_RESOLVER: "192.0.2.53"}
 """What the two name servers answer, whatever the question."""
 ALLOWANCE = 20.0
 """Seconds after which something that should happen is said not to."""
-UNREACHABLE = 1.0
-"""Seconds for which a probe waits for an answer that it should not get."""
+UNREACHABLE = 0.3
+"""Seconds for which a probe waits for an answer that it should not get. What counts is what the other side heard."""
 
 
 class Host:
-    """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf."""
+    """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf. Without `base`
+    (for root only) there is no user namespace around it, as for containers of the machine's root."""
 
-    def __init__(self, directory: Path, *, routes: bool = True, ipv6: bool = True) -> None:
+    def __init__(self, directory: Path, *, routes: bool = True, ipv6: bool = True, base: bool = True) -> None:
         self.directory = directory
         self.resolv_conf = directory / "resolv.conf"
         self.set_resolver(RESOLVER)
-        into = ("unshare", "--map-root-user", "--map-auto", "--net", "--mount", "--")
+        self._base = base
+        own_users = ("--map-root-user", "--map-auto") if base else ()
+        into = ("unshare", *own_users, "--net", "--mount", "--")
         self._process = _start(into, "host", str(self.resolv_conf), str(int(routes)), str(int(ipv6)))
         self.pid = self._process.pid
         _answer(self._process)
@@ -60,7 +63,7 @@ class Host:
         return list(_ask(self._process, {})["heard"])
 
     def supervisor(self, env: dict[str, str] | None = None) -> Supervisor:
-        return Supervisor(self.pid, env)
+        return Supervisor(self.pid, env, base=self._base)
 
     def close(self) -> None:
         _end(self._process)
@@ -69,8 +72,9 @@ class Host:
 class Supervisor:
     """A process that runs drivers. `pid` is its own, as the machine counts."""
 
-    def __init__(self, host: int, env: dict[str, str] | None = None) -> None:
-        into = ("nsenter", "--target", str(host), "--user", "--net", "--mount", "--wdns=/", "--")
+    def __init__(self, host: int, env: dict[str, str] | None = None, *, base: bool = True) -> None:
+        users = ("--user",) if base else ()
+        into = ("nsenter", "--target", str(host), *users, "--net", "--mount", "--wdns=/", "--")
         inner = ("unshare", "--pid", "--fork", "--kill-child", "--")
         self._process = _start((*into, *inner), "supervise", env=env)
         self.pid: int = _answer(self._process)["pid"]
@@ -129,14 +133,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
-    from jubako.linux import clone, mount  # noqa: F401
+    from jubako.linux.clone import CLONE_NEWNET
+    from jubako.linux.libc import syscall
 
     heard: list[str] = []
     up, ready = os.pipe()
     go, begin = os.pipe()
     internet = os.fork()
     if internet == 0:
-        os.unshare(clone.CLONE_NEWNET) if hasattr(os, "unshare") else _unshare(clone.CLONE_NEWNET)
+        syscall("unshare", CLONE_NEWNET)
         os.close(begin)
         os.write(ready, b".")
         os.read(go, 1)
@@ -171,26 +176,18 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
 
 
 def _run_internet(ready: int) -> None:
-    from jubako.linux import prctl  # noqa: F401
-
     _ip("link", "set", "lo", "up")
     _ip("address", "add", "198.51.100.1/24", "dev", "v1")
     _ip("address", "add", "2001:db8::1/64", "dev", "v1", "nodad")
     _ip("link", "set", "v1", "up")
     for address in (f"{INTERNET}/32", f"{RESOLVER}/32", f"{INTERNET6}/128"):
         _ip("address", "add", address, "dev", "lo")
-    for address in ("0.0.0.0", "::"):
+    for address in (INTERNET, INTERNET6):
         _serve(address, PORT, lambda peer: b"internet " + peer.encode())
     _serve_names(RESOLVER)
     os.write(ready, b".")
     while True:
         time.sleep(3600)
-
-
-def _unshare(flags: int) -> None:
-    from jubako.linux.libc import syscall
-
-    syscall("unshare", flags)
 
 
 def _ip(*words: str) -> None:
@@ -267,20 +264,23 @@ def _resolve(query: bytes, answer: str) -> bytes:
 class _Inside:
     """A network namespace in a user namespace of its own, held by a process that waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, nested: bool = True) -> None:
         from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone
+        from jubako.linux.netlink import set_link_up
         from jubako.linux.pidfd import host_pid
 
         waits, self._holds = os.pipe()
-        pid, pidfd = clone(CLONE_NEWUSER | CLONE_NEWNET)
+        pid, pidfd = clone(CLONE_NEWNET | (CLONE_NEWUSER if nested else 0))
         if pid == 0:
             os.close(self._holds)
+            set_link_up("lo")
             os.read(waits, 1)
             os._exit(0)
         os.close(waits)
         place = f"/proc/{host_pid(pidfd)}"
         os.close(pidfd)
-        for kind in ("uid", "gid"):
+        self.nested = nested
+        for kind in ("uid", "gid") if nested else ():
             Path(place, f"{kind}_map").write_text("0 0 1\n1 1 1000\n")
         self.network = os.open(f"{place}/ns/net", os.O_RDONLY)
         self.user = os.open(f"{place}/ns/user", os.O_RDONLY)
@@ -293,7 +293,8 @@ class _Inside:
         pid = os.fork()
         if pid == 0:
             try:
-                setns(self.user, CLONE_NEWUSER)
+                if self.nested:
+                    setns(self.user, CLONE_NEWUSER)
                 setns(self.network, CLONE_NEWNET)
                 answer = PROBES[probe](*arguments)
             except OSError as failure:
@@ -333,12 +334,15 @@ def _connect(world: dict[str, Any], directory: str, options: dict[str, Any]) -> 
     from jubako.net.parse import parse_network
     from jubako.record import as_dict
 
-    inside = world["inside"] = _Inside()
+    inside = world["inside"] = _Inside(options.pop("nested", True))
     before = sorted(os.listdir("/proc/self/fd"))
     if "value" in options:
         chosen = parse_network(options["value"])
     else:
-        chosen = NetworkOptions(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+        }
+        chosen = NetworkOptions(**given)
     try:
         driver = find_driver(chosen)
         plan = driver.plan()
@@ -363,7 +367,7 @@ def _run_inside(world: dict[str, Any], probe: str, arguments: list[Any]) -> dict
 
 
 def _look(world: dict[str, Any]) -> dict[str, Any]:
-    """Which helpers are over, and the processes of this PID namespace that are left but us and the namespace's."""
+    """Which helpers are over."""
     return {"over": [helper.is_over() for helper in world["helpers"]]}
 
 
@@ -374,11 +378,18 @@ def _end_helpers(world: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _compare_owner(world: dict[str, Any], pid: int) -> dict[str, Any]:
+    """Whether the process is in the user namespace that the network belongs to."""
+    there = os.stat(f"/proc/{pid}/ns/user")
+    return {"same": os.path.samestat(there, os.fstat(world["inside"].user))}
+
+
 _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "connect": _connect,
     "inside": _run_inside,
     "look": _look,
     "end": _end_helpers,
+    "owner": _compare_owner,
 }
 
 # --- probes -----------------------------------------------------------------------------------------------------------
@@ -465,7 +476,11 @@ def _forge(device: str, gateway: str, target: str, port: int, kind: str) -> str:
         number, body = 17, struct.pack(">HHHH", 4000, port, 13, 0) + b"forge"
     else:
         number, body = 6, struct.pack(">HHIIBBHHH", 4000, port, 1, 0, 5 << 4, 2, 65535, 0, 0)
-    pseudo = pack(source) + pack(target) + (struct.pack(">II", len(body), number) if six else struct.pack(">HH", number, len(body)))
+    pseudo = (
+        pack(source)
+        + pack(target)
+        + (struct.pack(">II", len(body), number) if six else struct.pack(">HH", number, len(body)))
+    )
     place = 6 if number == 17 else 16
     body = body[:place] + struct.pack(">H", _checksum(pseudo + body)) + body[place + 2 :]
     if six:
@@ -484,7 +499,7 @@ def _forge(device: str, gateway: str, target: str, port: int, kind: str) -> str:
 
 def _checksum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -16,6 +16,7 @@ from jubako.linux.clone import owner_namespace
 from jubako.net import addresses
 from jubako.net.choose import has_default_route
 from jubako.net.drivers import pasta_arguments
+from jubako.net.guard import close_loopback_of
 from jubako.net.helper import await_ready, start_function
 from jubako.net.layout import Layout, refuse
 from jubako.net.link import Connection, Link
@@ -91,6 +92,8 @@ class Pasta:
             )
             if not await_ready(helper, ready):
                 raise helper.failure()
+            if not self._reaches_host():
+                close_loopback_of(helper)
         finally:
             os.unlink(fifo)
             for fd in (ready, owner):

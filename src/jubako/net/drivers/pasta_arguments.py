@@ -76,7 +76,7 @@ class Asked:
 
 def read(arguments: tuple[str, ...]) -> Asked:
     """What `arguments` ask for. Raises `UsageError` naming the one that cannot be."""
-    said: dict[str, str | int | bool] = {}
+    said: dict[str, object] = {}
     resolvers: list[str] = []
     forwards: list[str] = []
     others: list[str] = []
