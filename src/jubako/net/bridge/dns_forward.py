@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+import time
 from _struct import pack, unpack
 
 from jubako.net.bridge.dns_message import SERVFAIL, Question, answer, is_answer_to, with_id
@@ -30,6 +31,7 @@ SECONDS = 2.0
 """How long one server has."""
 TRIES = 3
 """How often one question is sent, to one server after the other."""
+DEAF_SECONDS = 60.0
 _PORT = 53
 
 
@@ -40,6 +42,8 @@ class Forwarder:
         self.loop = loop
         self.count = 0
         self.of: dict[object, int] = {}
+        self.deaf: dict[str, float] = {}
+        """Servers that have not answered over TCP, and until when they are asked by datagrams alone."""
 
     def ask(
         self, asker: object, question: Question, data: bytes, servers: tuple[str, ...], reply: Reply, *, tcp: bool
@@ -84,6 +88,8 @@ class _Errand:
         self.tcp = tcp
         self.tries = 0
         self.id = 0
+        self.server = ""
+        self.stream = False
         self.socket: socket.socket | None = None
         self.received = b""
         self.unsent = b""
@@ -93,26 +99,34 @@ class _Errand:
         """Ask the next server, if there is a try left."""
         self._close()
         while self.tries < TRIES:
-            server = self.servers[self.tries % len(self.servers)]
+            self.server = self.servers[self.tries % len(self.servers)]
+            self.stream = self.tcp and self.owner.deaf.get(self.server, 0.0) < time.monotonic()
             self.tries += 1
             try:
-                self._send(server)
+                self._send()
             except OSError:
-                self._close()
+                self.give_up()
                 continue
             return
         self._finish(answer(self.question, SERVFAIL))
 
-    def _send(self, server: str) -> None:
+    def give_up(self) -> None:
+        """This try has failed. Some name servers, pasta's say, answer datagrams alone."""
+        self._close()
+        if self.stream:
+            self.owner.deaf[self.server] = time.monotonic() + DEAF_SECONDS
+
+    def _send(self) -> None:
+        server = self.server
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
-        kind = socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM
+        kind = socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM
         self.socket = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self.id = int.from_bytes(os.urandom(2), "big")
         self.received = b""
         message = with_id(self.data, self.id)
         fd = self.socket.fileno()
         # Connected, so that the kernel takes answers from this server alone; it has chosen a random port.
-        if self.tcp:
+        if self.stream:
             self.unsent = pack("!H", len(message)) + message
             failure = self.socket.connect_ex((server, _PORT))
             if failure not in (0, errno.EINPROGRESS):
@@ -132,6 +146,7 @@ class _Errand:
         except BlockingIOError:
             return
         except OSError:  # nobody listens there
+            self.give_up()
             self.go_on()
             return
         if is_answer_to(data, self.id, self.question.section):
@@ -160,7 +175,7 @@ class _Errand:
                     return
                 data = b""
         if not data:
-            self.tcp = False  # some name servers answer datagrams alone
+            self.give_up()
             self.go_on()
 
     def _finish(self, data: bytes) -> None:
@@ -186,4 +201,6 @@ class _Attempt:
 
     def over(self) -> None:
         if self.errand is not None:
-            self.errand.go_on()
+            errand = self.errand
+            errand.give_up()
+            errand.go_on()

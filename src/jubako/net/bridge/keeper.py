@@ -116,8 +116,7 @@ def _leave(paths: Paths, base: Base | None, directory: str, ready: int) -> NoRet
             os.close(base.fd)
         pid, _pidfd = clone.clone(clone.CLONE_NEWPID | clone.CLONE_NEWNS)
         if pid == 0:
-            for number in _IGNORED:
-                _signal.signal(number, _signal.SIG_IGN)
+            ignore_signals()
             mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)
             set_title("jubako: keeper of bridge networks")
             _Keeper(paths, directory, ready).run()
@@ -147,6 +146,7 @@ class _Keeper:
         def route() -> int:
             from jubako.net.bridge.router import run_router
 
+            ignore_signals()
             set_title("jubako: router of bridge networks")
             clone.setns(network, clone.CLONE_NEWNET)
             return run_router(paths, directory, listener, theirs, ready)
@@ -245,6 +245,12 @@ class _Keeper:
             wire.send(self.control, document)
         except OSError:  # the router has ended, which is heard next
             pass
+
+
+def ignore_signals() -> None:
+    """Only SIGKILL is to end a process of the keeper, and above all no SIGPIPE; a helper begins with the defaults."""
+    for number in _IGNORED:
+        _signal.signal(number, _signal.SIG_IGN)
 
 
 def find_uplink(wanted: dict[str, Any], *, ipv6: bool) -> Driver:

@@ -79,8 +79,10 @@ class NameServer:
         self._tell(self.uplink)
 
     def revive(self) -> str:
-        """Start it anew after its end; what the old one had to say."""
-        words = self.helper.read().decode(errors="replace")
+        """Start it anew after its end; how that came, and what the old one had to say."""
+        end = os.waitid(os.P_PID, self.helper.pid, os.WEXITED | os.WNOWAIT)
+        way = "with code" if end is None or end.si_code == os.CLD_EXITED else "by signal"
+        words = f"{way} {end.si_status if end else 0} {self.helper.read().decode(errors='replace')}".strip()
         self.helper.end()
         self.control.close()
         self.helper, self.control = self._start()
@@ -96,10 +98,12 @@ class NameServer:
     def _start(self) -> tuple[Helper, scm.Socket]:
         # What it needs is loaded before it gives up its rights and all files.
         from jubako.net.bridge import dns_server
+        from jubako.net.bridge.keeper import ignore_signals
 
         ours, theirs = scm.pair()
 
         def work() -> int:
+            ignore_signals()
             set_title("jubako: name server of bridge networks")
             _harden(self.empty)
             dns_server.serve(theirs, lambda text: print(text, flush=True))

@@ -271,8 +271,8 @@ class Router:
 
     def _revive_names(self) -> None:
         self.name_servers += 1
-        words = self.names.revive() if self.name_servers <= _NAME_SERVERS else ""
-        self._notice(f"the name server of bridge networks has ended: {words.strip() or 'without a word'}")
+        words = self.names.revive() if self.name_servers <= _NAME_SERVERS else "again and again"
+        self._notice(f"the name server of bridge networks has ended: {words}")
         if self.name_servers > _NAME_SERVERS:
             self.over = True  # networks without names are not what was asked for
 
