@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def dump_extras(extras: ContainerExtras) -> dict[str, Any]:
     """`extras` as a JSON object."""
-    return {name: _plain(value) for name, value in extras.__dict__.items()}
+    return {name: _plain(value) for name, value in extras.__dict__.items() if name != "places"}
 
 
 def load_extras(document: dict[str, Any]) -> ContainerExtras:

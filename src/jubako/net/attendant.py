@@ -60,14 +60,21 @@ class Attendant:
         for helper in self._helpers():
             kept += [helper.pidfd, helper.words, helper.program]
         kept += self.forwarder.descriptors if self.forwarder is not None else ()
+        kept += [self._keeper()]
         return tuple(fd for fd in kept if fd >= 0)
 
     def watched(self) -> tuple[int, ...]:
         """What the loop waits for: helpers that write or end."""
-        return tuple(fd for helper in self._helpers() for fd in (helper.pidfd, helper.words) if fd >= 0)
+        carried = [fd for helper in self._helpers() for fd in (helper.pidfd, helper.words)]
+        return tuple(fd for fd in (self._keeper(), *carried) if fd >= 0)
 
     def attend(self, ready: dict[int, int]) -> None:
         """Log what helpers wrote, and which ended."""
+        keeper = self.connection.keeper
+        if keeper is not None and self._keeper() in ready:
+            self._write(keeper.read_notice(), "keeper")
+            if keeper.fileno() < 0:
+                self.lost.append("keeper")
         for helper in self._helpers():
             if helper.words in ready:
                 text = helper.read()
@@ -106,23 +113,34 @@ class Attendant:
 
     def reload(self) -> None:
         """End what is left of the network's helpers, and connect again, with the same ports."""
-        self.close()
+        if self.connection.keeper is None:
+            self.close()
+            self.connection = self.driver.connect(self.where)
+        else:  # who asks for it has connected the namespace already (engine.networks)
+            self._close_forwarder()
         self.lost = []
-        self.connection = self.driver.connect(self.where)
         if self.ports:
             self._publish()
         self._write("connected again", self.driver.name)
 
     def close(self) -> None:
         """End all helpers."""
-        if self.forwarder is not None:
-            self.forwarder.close()
-            self.forwarder = None
+        self._close_forwarder()
+        if self._keeper() >= 0 and self.connection.keeper is not None:
+            self.connection.keeper.close()
         for helper in self.connection.helpers:
             if helper.pidfd >= 0:
                 helper.end()
 
+    def _keeper(self) -> int:
+        return self.connection.keeper.fileno() if self.connection.keeper is not None else -1
+
     # --- ports
+
+    def _close_forwarder(self) -> None:
+        if self.forwarder is not None:
+            self.forwarder.close()
+            self.forwarder = None
 
     def _publish(self) -> None:
         self._open()

@@ -83,14 +83,30 @@ class Link:
 class Connection:
     """A link that is up: what it really is (`dynamic` parts filled in), and the processes that carry it."""
 
-    def __init__(self, link: Link, helpers: tuple[Helper, ...] = (), api: str = "") -> None:
+    def __init__(
+        self, link: Link, helpers: tuple[Helper, ...] = (), api: str = "", keeper: Keeper | None = None
+    ) -> None:
         self.link = link
         self.helpers = helpers
         self.api = api
         """The path of slirp4netns's socket, for its port driver."""
+        self.keeper = keeper
+        """Who carries the network for others too, and is no child of ours."""
 
 
 if TYPE_CHECKING:
+
+    class Keeper(Protocol):
+        """A connection that lives as long as the network is to be there."""
+
+        def fileno(self) -> int:
+            """What to wait for; -1 once its other end has gone."""
+
+        def read_notice(self) -> str:
+            """What there is to log, when there is something to read."""
+
+        def close(self) -> None:
+            """Leave the network."""
 
     class Driver(Protocol):
         """One way to connect. Each has a module of its own in `jubako.net.drivers`."""

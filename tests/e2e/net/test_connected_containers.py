@@ -153,7 +153,7 @@ def test_the_plan_names_the_helper_and_starts_none(jubako: Command) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--network", "nosuch"), "there is no such"),
+        (("--network", "nosuch"), "no such network"),
         (("--network", "slirp4netns:mtu=1"), "mtu"),
         (("--network", "slirp4netns:cidr=10.0.2.1/24"), "cidr"),
         (("--network", "pasta:-T,auto,--netns,/x"), "--netns"),
