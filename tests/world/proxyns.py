@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jubako.net.proxy.tally import read_status
+
 PUBLIC, PUBLIC6, PRIVATE, METADATA = "93.184.216.34", "2606:4700::34", "10.9.8.7", "169.254.169.254"
 OWN = "93.184.216.1"
 """The host's own public address."""
@@ -34,6 +36,7 @@ NAMES = {
     "mixed.example": ["127.0.0.1", PRIVATE, PUBLIC],
     "only-bad.example": ["127.0.0.1", PRIVATE, METADATA, OWN],
     "own.example": [OWN],
+    "gone.example.trap.example": [PUBLIC],  # found only by who adds the search domain
 }
 
 
@@ -68,8 +71,7 @@ class ProxiedNamespace:
         return self.run("curl", "--silent", "--show-error", "--max-time", "20", *arguments)
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.directory / "proxy.json").read_text())
-        return found
+        return read_status(str(self.directory))
 
     def asked(self) -> list[str]:
         """The names that the name server was asked for."""
@@ -86,7 +88,7 @@ def main(directory: str, *allow: str) -> None:
     from jubako.net.drivers.proxy import Driver
     from jubako.net.link import NetworkOptions, Where
 
-    _replace("/etc/resolv.conf", f"{directory}/resolv.conf", "nameserver 127.0.0.53\n")
+    _replace("/etc/resolv.conf", f"{directory}/resolv.conf", "nameserver 127.0.0.53\nsearch trap.example\n")
     _replace("/etc/nsswitch.conf", f"{directory}/nsswitch.conf", "hosts: dns\n")
     internet, go_on = _child(CLONE_NEWNET, _be_internet)
     _ip("link set lo up")
