@@ -20,7 +20,7 @@ ALLOW = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs() -> None:
-    for name, package in (("curl", "curl"), ("ip", "iproute2"), ("nsenter", "util-linux"), ("unshare", "util-linux")):
+    for name, package in (("curl", "curl"), ("ip", "iproute2"), ("openssl", "openssl"), ("nsenter", "util-linux")):
         programs.require(name, package)
 
 
@@ -69,6 +69,14 @@ def test_curl_reaches_an_allowed_host_by_the_variables_alone(inside):
     assert done.stdout.startswith(f"reached at {PUBLIC}\nGET /hello HTTP/1.1\n"), done.stderr
     assert "Proxy-" not in done.stdout
     assert await_status(inside, "allowed", "good.example:80")
+
+
+@pytest.mark.parametrize("way", [(), ("--proxy", "socks5h://127.0.0.1:3128")], ids=["variables", "socks"])
+def test_https_goes_through_from_end_to_end(inside, way):
+    done = inside.curl(*way, "--cacert", f"{inside.directory}/certificate.pem", "https://good.example/secure")
+    assert done.stdout.startswith(f"reached at {PUBLIC}\nGET /secure HTTP/1.1\n"), done.stderr
+    assert await_status(inside, "allowed", "good.example:443")
+    assert inside.curl(*way, "https://other.example/").returncode != 0
 
 
 @pytest.mark.parametrize(
