@@ -11,12 +11,15 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from jubako.net.proxy.tally import read_status
 
 PUBLIC, PUBLIC6, PRIVATE, METADATA = "93.184.216.34", "2606:4700::34", "10.9.8.7", "169.254.169.254"
 OWN = "93.184.216.1"
@@ -34,6 +37,7 @@ NAMES = {
     "mixed.example": ["127.0.0.1", PRIVATE, PUBLIC],
     "only-bad.example": ["127.0.0.1", PRIVATE, METADATA, OWN],
     "own.example": [OWN],
+    "gone.example.trap.example": [PUBLIC],  # found only by who adds the search domain
 }
 
 
@@ -68,8 +72,7 @@ class ProxiedNamespace:
         return self.run("curl", "--silent", "--show-error", "--max-time", "20", *arguments)
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.directory / "proxy.json").read_text())
-        return found
+        return read_status(str(self.directory))
 
     def asked(self) -> list[str]:
         """The names that the name server was asked for."""
@@ -86,9 +89,10 @@ def main(directory: str, *allow: str) -> None:
     from jubako.net.drivers.proxy import Driver
     from jubako.net.link import NetworkOptions, Where
 
-    _replace("/etc/resolv.conf", f"{directory}/resolv.conf", "nameserver 127.0.0.53\n")
+    _replace("/etc/resolv.conf", f"{directory}/resolv.conf", "nameserver 127.0.0.53\nsearch trap.example\n")
     _replace("/etc/nsswitch.conf", f"{directory}/nsswitch.conf", "hosts: dns\n")
-    internet, go_on = _child(CLONE_NEWNET, _be_internet)
+    _make_certificate(directory)
+    internet, go_on = _child(CLONE_NEWNET, lambda: _be_internet(directory))
     _ip("link set lo up")
     _ip("link add up0 type veth peer name down0")
     _ip(f"link set down0 netns {internet}")
@@ -145,13 +149,28 @@ def _wait_for_ever() -> None:
         signal.pause()
 
 
-def _be_internet() -> None:
+def _make_certificate(directory: str) -> None:
+    where = ("-keyout", f"{directory}/key.pem", "-out", f"{directory}/certificate.pem")
+    name = ("-subj", "/CN=good.example", "-addext", "subjectAltName=DNS:good.example")
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    subprocess.run(("openssl", "req", "-x509", *kind, *name, *where), check=True, capture_output=True)
+
+
+def _be_internet(directory: str) -> None:
     _ip("link set lo up")
     _ip("link set down0 up")
     for address in (f"{PUBLIC}/24", f"{PRIVATE}/24", f"{METADATA}/24"):
         _ip(f"addr add {address} dev down0")
     _ip(f"addr add {PUBLIC6}/64 dev down0 nodad")
-    for host, port, serve in (("0.0.0.0", 80, _web), ("::", 80, _web), ("0.0.0.0", 7777, _echo)):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{directory}/certificate.pem", f"{directory}/key.pem")
+
+    def secure_web(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            _web(wrapped)
+
+    services = (("0.0.0.0", 80, _web), ("::", 80, _web), ("0.0.0.0", 443, secure_web), ("0.0.0.0", 7777, _echo))
+    for host, port, serve in services:
         _serve(_listen(host, port, serve))
     _wait_for_ever()
 

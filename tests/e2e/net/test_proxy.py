@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ ALLOW = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs() -> None:
-    for name, package in (("curl", "curl"), ("ip", "iproute2"), ("nsenter", "util-linux"), ("unshare", "util-linux")):
+    for name, package in (("curl", "curl"), ("ip", "iproute2"), ("openssl", "openssl"), ("nsenter", "util-linux")):
         programs.require(name, package)
 
 
@@ -70,6 +69,14 @@ def test_curl_reaches_an_allowed_host_by_the_variables_alone(inside):
     assert done.stdout.startswith(f"reached at {PUBLIC}\nGET /hello HTTP/1.1\n"), done.stderr
     assert "Proxy-" not in done.stdout
     assert await_status(inside, "allowed", "good.example:80")
+
+
+@pytest.mark.parametrize("way", [(), ("--proxy", "socks5h://127.0.0.1:3128")], ids=["variables", "socks"])
+def test_https_goes_through_from_end_to_end(inside, way):
+    done = inside.curl(*way, "--cacert", f"{inside.directory}/certificate.pem", "https://good.example/secure")
+    assert done.stdout.startswith(f"reached at {PUBLIC}\nGET /secure HTTP/1.1\n"), done.stderr
+    assert await_status(inside, "allowed", "good.example:443")
+    assert inside.curl(*way, "https://other.example/").returncode != 0
 
 
 @pytest.mark.parametrize(
@@ -180,6 +187,8 @@ def test_a_name_that_does_not_exist_is_told(inside):
     done = inside.curl("--write-out", "%{http_code}", "http://gone.example/")
     assert done.stdout.endswith("502")
     assert "Name or service not known" in done.stdout
+    assert "gone.example" in inside.asked()
+    assert not any("trap" in name for name in inside.asked())
 
 
 def test_a_rule_for_an_address_opens_that_address(namespace):
@@ -233,8 +242,8 @@ print('served')
     assert inside.run("/usr/bin/python3", "-c", script).stdout == "served\n"
 
 
-def test_the_status_is_json_that_anybody_may_rely_on(inside):
+def test_the_status_tells_all_that_is_counted(inside):
     inside.curl("http://good.example/")
     await_status(inside, "allowed", "good.example:80")
-    status = json.loads((inside.directory / "proxy.json").read_text())
+    status = inside.status()
     assert {"connections", "allowed", "refused", "failed", "hosts", "reasons"} == set(status)

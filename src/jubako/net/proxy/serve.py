@@ -41,7 +41,7 @@ class Limits:
     """From the connection to the end of its request's head."""
     lookup: float = 10.0
     connect: float = 15.0
-    answer: float = 300.0
+    answer: float = 900.0
     """Without an octet of an HTTP exchange."""
     idle: float = 3600.0
     """Without an octet in a tunnel."""
@@ -61,6 +61,8 @@ def prepare(listeners: tuple[int, ...], rules: Rules, tally: Tally) -> Server:
     most = Limits.connections if soft < 0 else min(Limits.connections, max(soft - 64, 3) // 3)
     # A name server that does not answer holds a thread for this long, unless the host's own settings say otherwise.
     os.environ["RES_OPTIONS"] = os.environ.get("RES_OPTIONS") or "timeout:3 attempts:2"
+    # And a name is that name: no search domain is put behind it, or another host would answer for one that is gone.
+    os.environ["LOCALDOMAIN"] = "."
     return Server(listeners, rules, tally, limits=Limits(connections=most))
 
 

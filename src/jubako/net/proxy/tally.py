@@ -8,13 +8,35 @@ from __future__ import annotations
 
 import os
 
-from jubako.jsontext import dumps
+from jubako.errors import JubakoError
+from jubako.jsontext import dumps, loads
 from jubako.net.proxy.loop import NEVER, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STATUS = "proxy.json"
 _MOST_HOSTS = 256
 _OTHERS = "others"
-_LINES, _LINES_A_SECOND = 20.0, 2.0
+_LINES, _LINES_A_SECOND = 20.0, 0.5
+
+
+def read_status(directory: str) -> dict[str, Any]:
+    """What the proxy whose directory this is has counted, at most a second ago. Raises `JubakoError`.
+
+    The `connections` there are; how many were `allowed`, `refused` and `failed` (let through, but nobody answered);
+    the same for each of the `hosts`; and the refusals by their `reasons`.
+    """
+    path = f"{directory}/{STATUS}"
+    try:
+        with open(path, "rb") as file:
+            found: dict[str, Any] = loads(file.read())
+    except OSError as failure:
+        raise JubakoError.from_os_error("read the proxy's status", path, failure) from None
+    except ValueError as failure:
+        raise JubakoError("read the proxy's status", path, reason=str(failure)) from None
+    return found
 
 
 class Tally:
