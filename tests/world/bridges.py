@@ -1,9 +1,9 @@
 """Containers on bridge networks, as far as the network is concerned: a supervisor and two namespaces each.
 
 A *commander* stands for a user's commands: in the user namespace of `world.netns.Host`, which stands for the user's
-base, or outside of one, where it makes the base. It reserves places and starts *supervisors*, each the first process of a PID
-namespace, which hold the connection to the keeper as jubako's own do. In every container a server answers its name on
-`PORT` by TCP and UDP. What is inside is asked through the probes of `world.netns` and some more.
+base, or outside of one, where it makes the base. It reserves places and starts *supervisors*, each the first process of
+a PID namespace, which hold the connection to the keeper as jubako's own do. In every container a server answers its
+name on `PORT` by TCP and UDP. What is inside is asked through the probes of `world.netns` and some more.
 """
 
 from __future__ import annotations

@@ -350,13 +350,18 @@ def _read(paths: Paths, name: str) -> Network:
     try:
         document = store.read_document(path)
         if document is None:
+            if os.path.exists(path):
+                raise ValueError("it is no JSON object")
             raise NotFoundError("find network", name, reason="no such network")
         network = load_network(document)
         if network.name != name:
             raise ValueError(f"it is of the network {network.name}")
-    except (ValueError, KeyError, TypeError, AttributeError) as failure:
+    except NotFoundError:
+        raise
+    except (JubakoError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        cause = failure.reason if isinstance(failure, JubakoError) else f"{type(failure).__name__}: {failure}"
         raise JubakoError(
-            "read", path, reason=f"it is damaged: {failure}", hint=f"jubako network rm {name} removes it"
+            "read", path, reason=f"it is damaged: {cause}", hint=f"jubako network rm {name} removes it"
         ) from failure
     return network
 
