@@ -24,7 +24,6 @@ from jubako.linux.rtnetlink import device_index, set_up
 from jubako.net import outside
 from jubako.net.link import Connection, Link, Where
 
-
 _OPEN: list[socket.socket] = []
 
 

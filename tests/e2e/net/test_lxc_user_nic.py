@@ -321,6 +321,26 @@ def test_without_a_process_outside_it_is_refused(supervise: Supervise) -> None:
         supervise(None).connect(driver())
 
 
+def test_the_process_that_is_shown_to_the_program_is_out_of_the_containers_reach(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    """It is in the network namespace, but in the base's user namespace: no root of a container may trace it."""
+    program = Path("/var/tmp") / f"nic-{os.getpid()}"
+    program.write_text("#!/bin/sh\nreadlink /proc/$4/ns/user /proc/$4/ns/net\nexit 1\n")
+    program.chmod(0o755)
+    try:
+        nic = driver(program=str(program))
+        namespace = supervise(nic)
+        with pytest.raises(Refused) as refused:
+            namespace.connect(nic)
+    finally:
+        program.unlink()
+    base = os.readlink(f"/proc/{namespace.supervisor}/ns/user")
+    inside = namespace.run("readlink", "/proc/self/ns/user", "/proc/self/ns/net").stdout.split()
+    assert f"{base}; {inside[1]}" in str(refused.value)
+    assert base != inside[0]
+
+
 def test_a_device_name_that_is_taken_is_refused(bridge: Bridge, supervise: Supervise) -> None:
     nic = driver()
     namespace = supervise(nic)
