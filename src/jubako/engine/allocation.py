@@ -38,9 +38,7 @@ class AllocationLock:
         os.close(self.fd)
 
 
-def allocate_ids(
-    paths: Paths, base: BaseIds, extras: ContainerExtras, layers: tuple[str, ...] = ()
-) -> ContainerIds:
+def allocate_ids(paths: Paths, base: BaseIds, extras: ContainerExtras, layers: tuple[str, ...] = ()) -> ContainerIds:
     """A range that no other container has; call it under the lock, and record it before the lock goes.
 
     It is as large as the users and groups of the image's `layers` need, as podman sizes it.

@@ -7,6 +7,7 @@ that it is given.
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
 import time
@@ -100,6 +101,7 @@ def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper
     if pid == 0:
         try:
             os.setsid()
+            _as_a_program_begins()
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(writer, 1)
@@ -112,6 +114,13 @@ def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper
             os._exit(127)
     os.close(writer)
     return Helper(name, pid, open_pidfd(pid), words)
+
+
+def _as_a_program_begins() -> None:
+    """Python ignores two signals, and exec would keep that: a helper may rely on them, or refuse to start."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def await_ready(helper: Helper, ready: int, seconds: float = START_SECONDS, hint: str = "") -> bytes:

@@ -41,6 +41,8 @@ class NetworkOptions:
     """slirp4netns's own sandbox: true, false or auto (empty)."""
     seccomp: str = ""
     """slirp4netns's own filter: true, false or auto (empty)."""
+    ports: str = ""
+    """The port driver that was asked for by name; empty for the network driver's best."""
 
 
 @record

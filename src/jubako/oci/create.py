@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from jubako.oci.cgroups import GroupChoice
 
 
-
 @record
 class CreateOptions:
     """What `create` and `run` are asked. `root` is where containers are kept, `manager` who makes their cgroups

@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 def plan_bundle(spec: Spec, host: Host, making: Making) -> Plan:
     """The plan that makes the container of `spec`, waits for its start, and becomes its program.
 

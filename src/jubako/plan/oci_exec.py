@@ -29,9 +29,7 @@ def plan_exec(program: Process, linux: Linux, kinds: tuple[str, ...], host: Host
     return Plan(tuple(_steps(program, linux, kinds, host, making)), tuple(given))
 
 
-def _steps(
-    program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making
-) -> Iterator[Step]:
+def _steps(program: Process, linux: Linux, kinds: tuple[str, ...], host: Host, making: Making) -> Iterator[Step]:
     extras = making.extras
     if making.listens and linux.seccomp is not None:
         from jubako.plan.steps.notify import ConnectListener, DescribeToListener

@@ -103,7 +103,9 @@ def _examine(path: str, name: str) -> Program:
             head = _head(interpreter, name)
         except ProgramNotFoundError as failure:
             raise ProgramNotFoundError(
-                "execute", name, errno=errno.ENOENT,
+                "execute",
+                name,
+                errno=errno.ENOENT,
                 reason=f"the script's interpreter {interpreter} is not in the container",
             ) from failure
         if not program.interpreter:

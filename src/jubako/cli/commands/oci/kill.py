@@ -36,5 +36,3 @@ def run(values: Values) -> int:
         if container.status(container.read()) != STOPPED:
             kill(container, number, everything=values.all)
     return 0
-
-

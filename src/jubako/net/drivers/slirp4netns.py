@@ -1,0 +1,88 @@
+"""slirp4netns(1): a user-mode TCP/IP stack that carries what comes from a tap device as sockets of the host.
+
+The program joins the namespace by a descriptor, since pids of the supervisor's PID namespace mean nothing in the /proc
+that it sees. It tells on a descriptor of its own that the device is configured. Its control socket is for the port
+driver of the same name. Host loopback is closed to what is inside unless it was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jubako.errors import UsageError
+from jubako.net.guard import close_loopback_of
+from jubako.net.helper import await_ready, start_program
+from jubako.net.layout import Layout, refuse
+from jubako.net.link import Connection, Link
+from jubako.net.programs import find_program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.net.link import NetworkOptions, Where
+
+_SOCKET = "slirp4netns.sock"
+_LONGEST_SOCKET = 107
+"""Bytes of a path in sockaddr_un, see unix(7)."""
+_CHOICES = ("", "auto", "true", "false")
+
+
+class Slirp4netns:
+    """A network through slirp4netns."""
+
+    name = "slirp4netns"
+    ports: tuple[str, ...] = ("builtin", "slirp4netns")
+
+    def __init__(self, options: NetworkOptions) -> None:
+        for key, choice in (("sandbox", options.sandbox), ("seccomp", options.seccomp)):
+            if choice not in _CHOICES:
+                raise UsageError(f"read {key} of slirp4netns", choice, reason="it is none of auto, true and false")
+        refuse(self.name, options, ("rules", "bridge"))
+        self._layout = Layout.of(self.name, options)
+        self._program = find_program(options.program or self.name, self.name)
+        self._options = options
+
+    def plan(self) -> Link:
+        return self._layout.link(self.name, host=self._options.host_loopback)
+
+    def explain(self) -> tuple[str, ...]:
+        return (" ".join(self._command("NETNS", "READY", f"RUN/{_SOCKET}")),)
+
+    def connect(self, where: Where) -> Connection:
+        directory = os.open(where.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        ready, writer = os.pipe2(os.O_CLOEXEC)
+        path = f"{where.directory}/{_SOCKET}"
+        # A path that is too long for a socket's address is said through a descriptor of the directory.
+        short = path if len(os.fsencode(path)) <= _LONGEST_SOCKET else f"/proc/self/fd/{directory}/{_SOCKET}"
+        try:
+            command = self._command(f"/proc/self/fd/{where.network}", str(writer), short)
+            helper = start_program(command, keep=(where.network, writer, directory))
+            os.close(writer)
+            writer = -1
+            if not await_ready(helper, ready, hint=self._hint()):
+                raise helper.failure("", self._hint())
+            if not self._options.host_loopback:
+                close_loopback_of(helper)
+        finally:
+            for fd in (directory, ready, writer):
+                if fd >= 0:
+                    os.close(fd)
+        return Connection(self.plan(), (helper,), path)
+
+    def _command(self, network: str, ready: str, socket: str) -> tuple[str, ...]:
+        layout, options = self._layout, self._options
+        words = [self._program, "--configure", "--mtu", str(layout.mtu), "--ready-fd", ready]
+        words += ["--cidr", str(layout.network), "--api-socket", socket, "--netns-type", "path"]
+        if not options.host_loopback:
+            words.append("--disable-host-loopback")
+        if options.ipv6:
+            words.append("--enable-ipv6")
+        if options.sandbox != "false":
+            words.append("--enable-sandbox")
+        if options.seccomp != "false":
+            words.append("--enable-seccomp")
+        return (*words, *options.arguments, network, layout.device)
+
+    def _hint(self) -> str:
+        if self._options.sandbox == self._options.seccomp == "false":
+            return ""
+        return "where its own sandbox or filter is the cause: --network slirp4netns:sandbox=false,seccomp=false"

@@ -1,0 +1,96 @@
+"""What the drivers with a device of their own have in common: its name, MTU and addresses, and what they refuse."""
+
+from __future__ import annotations
+
+from jubako.errors import UsageError
+from jubako.net import addresses
+from jubako.net.link import Link
+from jubako.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jubako.net.link import NetworkOptions
+
+LEAST_MTU, GREATEST_MTU = 68, 65521
+"""RFC 791 for the least; the greatest is that of slirp4netns and pasta: one Ethernet frame of 64 KiB."""
+LEAST_MTU6 = 1280
+"""RFC 8200, section 5."""
+FAST_MTU = 65520
+"""The default where the other end of the device is a process, which is cheaper the fewer the packets."""
+
+_LONGEST_NAME = 15
+
+
+@record
+class Layout:
+    """What a driver configures inside."""
+
+    device: str
+    mtu: int
+    network: addresses.Ipv4Network
+    ipv6: bool
+
+    @classmethod
+    def of(cls, driver: str, options: NetworkOptions, mtu: int = FAST_MTU) -> Layout:
+        """The layout that `options` ask for. Raises `UsageError` for what cannot be."""
+        check_mtu(options.mtu, ipv6=options.ipv6, operation=f"read mtu of {driver}")
+        device = options.device or "tap0"
+        if not is_device_name(device):
+            raise UsageError(f"read the device name of {driver}", device, reason="no network device can be called so")
+        try:
+            network = addresses.read_cidr(options.cidr or addresses.DEFAULT_CIDR)
+        except ValueError as wrong:
+            raise UsageError(
+                f"read cidr of {driver}", options.cidr, reason=str(wrong), hint="cidr=10.0.2.0/24"
+            ) from None
+        return cls(device, options.mtu or mtu, network, options.ipv6)
+
+    def link(self, driver: str, *, host: bool) -> Link:
+        """The link with this layout; `host` says whether the gateway's address stands for the host's loopback."""
+        network = self.network
+        return Link(
+            driver,
+            device=self.device,
+            addresses=(
+                f"{network.host(addresses.INSIDE)}/{network.prefix}",
+                *((f"{addresses.INSIDE6}/{addresses.PREFIX6}",) if self.ipv6 else ()),
+            ),
+            gateways=(network.host(addresses.GATEWAY), *((addresses.GATEWAY6,) if self.ipv6 else ())),
+            dns=(network.host(addresses.DNS),),
+            mtu=self.mtu,
+            host=network.host(addresses.GATEWAY) if host else "",
+        )
+
+
+def check_mtu(mtu: int, *, ipv6: bool, operation: str) -> None:
+    """Raises `UsageError` unless `mtu` is 0 (the default) or one that a device can have."""
+    if mtu and not LEAST_MTU <= mtu <= GREATEST_MTU:
+        reason = f"it is not between {LEAST_MTU} and {GREATEST_MTU} bytes"
+    elif mtu and ipv6 and mtu < LEAST_MTU6:
+        reason = f"IPv6 needs at least {LEAST_MTU6} bytes"
+    else:
+        return
+    raise UsageError(operation, str(mtu), reason=reason, hint="0 is the driver's default")
+
+
+def is_device_name(name: str) -> bool:
+    """Whether the kernel takes it for a device (dev_valid_name)."""
+    return (
+        0 < len(name) <= _LONGEST_NAME
+        and name.isascii()
+        and name.isprintable()
+        and not set(name) & set(" /:%")
+        and (name not in (".", "..", "lo", "all", "default") and not name.startswith("-"))
+    )
+
+
+def refuse(driver: str, options: NetworkOptions, fields: tuple[str, ...]) -> None:
+    """Raises `UsageError` if one of the options is given that this driver does not have."""
+    for field in fields:
+        if getattr(options, field):
+            raise UsageError(
+                f"read the options of {driver}",
+                field,
+                reason="this network driver has no such option",
+                hint="see jubako run --help for each driver's options",
+            )
