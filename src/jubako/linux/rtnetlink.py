@@ -1,4 +1,7 @@
-"""Network devices and their addresses: rtnetlink(7), netlink(7). As much of it as moving a device takes."""
+"""Network devices, their addresses, routes and rules: rtnetlink(7), netlink(7), ip-rule(8).
+
+As much of it as moving a device takes, and as keeping the addresses of clients does.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
 _ROUTE = 0  # NETLINK_ROUTE
 _ERROR, _DONE = 2, 3
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
-_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWRULE, _RTM_DELRULE = 24, 25, 32, 33
+_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
+_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
+_RTN_LOCAL, _RTPROT_STATIC, _SCOPE_HOST = 2, 4, 254
+_FRA_PRIORITY, _FRA_TABLE, _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FR_ACT_TO_TBL = 6, 15, 22, 23, 1
 _IFLA_IFNAME, _IFLA_NET_NS_FD = 3, 28
 _IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 3, 6, 8
 _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x40, 0x80
@@ -100,6 +107,49 @@ def set_up(index: int, name: str) -> None:
     """Bring a device of the current network namespace up."""
     with _Connection() as connection:
         connection.tell(_RTM_NEWLINK, 0, pack("=BBHiII", 0, 0, 0, index, _IFF_UP, _IFF_UP), name)
+
+
+def add_local_route(family: int, address: bytes, table: int, source: bytes = b"") -> None:
+    """In `table`, take packets for the one address (in network order) as the namespace's own, through lo.
+
+    Who sends there without an address of his own gets `source`, which has to be one of the namespace's.
+    """
+    body = _local_route(family, address, table)
+    body += _attribute(_RTA_OIF, pack("=I", device_index("lo")))
+    if source:
+        body += _attribute(_RTA_PREFSRC, source)
+    with _Connection() as connection:
+        connection.tell(_RTM_NEWROUTE, _CREATE | _REPLACE, body, "route")
+
+
+def remove_local_route(family: int, address: bytes, table: int) -> None:
+    """Undo `add_local_route`. `OSError` ESRCH where there is none."""
+    with _Connection() as connection:
+        connection.tell(_RTM_DELROUTE, 0, _local_route(family, address, table), "route")
+
+
+def add_port_rule(family: int, protocol: int, ports: tuple[int, int], table: int, priority: int) -> None:
+    """Look into `table` for what is sent from one of `ports` (first and last; Linux 4.17). `OSError` EEXIST."""
+    with _Connection() as connection:
+        body = _port_rule(family, protocol, ports, table, priority)
+        connection.tell(_RTM_NEWRULE, _CREATE | _EXCL, body, "rule")
+
+
+def remove_port_rule(family: int, protocol: int, ports: tuple[int, int], table: int, priority: int) -> None:
+    """Undo `add_port_rule`. `OSError` ENOENT where there is none."""
+    with _Connection() as connection:
+        connection.tell(_RTM_DELRULE, 0, _port_rule(family, protocol, ports, table, priority), "rule")
+
+
+def _local_route(family: int, address: bytes, table: int) -> bytes:
+    header = pack("=8BI", family, len(address) * 8, 0, 0, 0, _RTPROT_STATIC, _SCOPE_HOST, _RTN_LOCAL, 0)
+    return header + _attribute(_RTA_DST, address) + _attribute(_RTA_TABLE, pack("=I", table))
+
+
+def _port_rule(family: int, protocol: int, ports: tuple[int, int], table: int, priority: int) -> bytes:
+    body = pack("=8BI", family, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
+    body += _attribute(_FRA_PRIORITY, pack("=I", priority)) + _attribute(_FRA_TABLE, pack("=I", table))
+    return body + _attribute(_FRA_IP_PROTO, bytes((protocol,))) + _attribute(_FRA_SPORT_RANGE, pack("=HH", *ports))
 
 
 class _Connection:
