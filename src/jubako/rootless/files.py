@@ -25,7 +25,10 @@ def hosts_file(name: str, hosts: str = "/etc/hosts") -> str:
     text = _read(hosts)
     if text and not text.endswith("\n"):
         text += "\n"
-    known = {(words[0], word) for line in text.splitlines() if (words := line.partition("#")[0].split()) for word in words[1:]}
+    known: set[tuple[str, str]] = set()
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        known.update((words[0], word) for word in words[1:])
     for address in ("127.0.0.1", "::1"):
         if (address, name) not in known:
             text += f"{address} {name}\n"

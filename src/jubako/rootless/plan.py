@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 GIVEN = (
     "prepare_state", "begin_keeping", "join_keeping", "hold_signals", "write_child_pid", "ignored_signals",
+    "stops",
 )  # fmt: skip
 """What the slots hold beforehand: what the command's process does with objects of its own."""
 

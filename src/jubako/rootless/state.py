@@ -1,7 +1,7 @@
 """The state directory: `lock child_pid api.sock netns resolv.conf hosts`, as RootlessKit has it.
 
 Whoever holds the lock owns the directory; it is wiped at the start, since a process that was killed could not, and
-removed at the end. The supervisor inherits the lock with the descriptor, so a directory is in use until it has gone too.
+removed at the end. The supervisor inherits the lock with its descriptor: the directory is in use until it has gone, too.
 """
 
 from __future__ import annotations
@@ -30,27 +30,29 @@ def check_length(directory: str) -> None:
     """Refuse a path that leaves no room for the socket's name (unix(7))."""
     longest = len(os.fsencode(f"{directory}/{API_SOCKET}"))
     if longest > _LONGEST_SOCKET:
-        raise JubakoError(
-            _USE, directory, reason=f"the path of its socket has {longest} bytes, and the kernel takes {_LONGEST_SOCKET}",
-            hint="choose a shorter --state-dir",
-        )  # fmt: skip
+        reason = f"the path of its socket has {longest} bytes, and the kernel takes {_LONGEST_SOCKET}"
+        raise JubakoError(_USE, directory, reason=reason, hint="choose a shorter --state-dir")
 
 
 class StateDirectory:
-    """A locked and empty state directory. `close` removes it."""
+    """A state directory: `prepare` makes, locks and empties it, `remove` takes it away."""
 
     def __init__(self, path: str, temporary: bool) -> None:
         self.path = path
+        self.temporary = temporary
         self._locks: list[int] = []
+
+    def prepare(self) -> None:
+        """Have it, locked and empty. Raises `JubakoError`, and then nothing of it was changed."""
         try:
-            if temporary:
-                os.mkdir(path, 0o700)
+            if self.temporary:
+                os.mkdir(self.path, 0o700)
             else:
-                os.makedirs(path, 0o755, exist_ok=True)
+                os.makedirs(self.path, 0o755, exist_ok=True)
             self._take()
         except OSError as failure:
             self.let_go()
-            raise _told(path, failure) from failure
+            raise _told(self.path, failure) from failure
         except JubakoError:
             self.let_go()
             raise
@@ -98,7 +100,10 @@ class StateDirectory:
         return tuple(self._locks)
 
     def remove(self) -> None:
-        """Take it away, and the lock last; whatever cannot be removed is left for the next to wipe."""
+        """Take it away, and the lock last; whatever cannot be removed is left for the next to wipe. Nothing happens
+        where it is not ours."""
+        if not self._locks:
+            return
         try:
             for name in sorted(os.listdir(self.path), key=lambda name: name == LOCK):
                 remove_tree(self.file(name))

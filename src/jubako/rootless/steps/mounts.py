@@ -193,7 +193,7 @@ class MountGroups(Step):
 
 @step(actor=INIT)
 class BindFile(Step):
-    """A file of the state directory takes the place of the host's, which names servers that are not reached from here."""
+    """A file of the state directory takes the place of the host's, which names servers that cannot be reached here."""
 
     source: str
     target: str

@@ -17,8 +17,6 @@ class BeginKeeping(Step):
 
     def apply(self, slots: Slots) -> None:
         slots["begin_keeping"](tuple(slots[name] for name in self.needs))
-        if self.networked:
-            slots.close("network")
 
     def call(self) -> str:
         return f"sendmsg(supervisor, SCM_RIGHTS: {', '.join(self.needs)})"

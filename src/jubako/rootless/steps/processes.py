@@ -206,7 +206,8 @@ class EvacuateGroup(Step):
         evacuate(self.name)
 
     def call(self) -> str:
-        return f"mkdir(GROUP/{self.name}); write(GROUP/{self.name}/cgroup.procs, PID …); write(GROUP/cgroup.subtree_control)"
+        inner = f"GROUP/{self.name}"
+        return f"mkdir({inner}); write({inner}/cgroup.procs, PID …); write(GROUP/cgroup.subtree_control)"
 
     def operation(self) -> str:
         return "evacuate the control group into"
