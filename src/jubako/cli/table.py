@@ -25,6 +25,7 @@ class Entry:
 
 
 _RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This machine"
+_NETWORKS = "Networks"
 _OCI = "OCI runtime, for engines"
 _ROOT = "Fake root, also installed as rootlesskit"
 
@@ -48,7 +49,9 @@ COMMANDS: dict[str, Entry] = {
     "cp": Entry("cp", "copy files between the host and a container", _CONTAINERS),
     "rm": Entry("rm", "remove containers", _CONTAINERS),
     "container prune": Entry("container_prune", "remove all containers that do not run", _CONTAINERS),
+    "port": Entry("port", "show or change the ports of the host that lead into containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
+    "network reload": Entry("network_reload", "connect running containers to their network again", _NETWORKS),
     "images": Entry("images", "list images", _IMAGES),
     "load": Entry("load", "bring images in from an archive", _IMAGES),
     "import": Entry("import_", "make an image of a root file system in a tar archive", _IMAGES),
@@ -88,6 +91,7 @@ COMMANDS: dict[str, Entry] = {
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
+    "network": {"reload": "network reload"},
     "container": {
         "ls": "ps",
         "list": "ps",
@@ -97,7 +101,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "exec": "exec",
         "rename": "rename",
         **{verb: verb for verb in ("start", "restart", "attach", "inspect", "logs", "stop", "kill", "wait", "pause")},
-        **{verb: verb for verb in ("unpause", "rm", "cp", "top")},
+        **{verb: verb for verb in ("unpause", "rm", "cp", "top", "port")},
         "remove": "rm",
         "prune": "container prune",
     },
@@ -119,6 +123,7 @@ NOUNS: dict[str, dict[str, str]] = {
 
 NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
+    "network": "how containers are connected",
     "image": "images",
     "system": "this user's jubako as a whole",
     "oci": "the OCI runtime, also installed as jubako-runtime: what podman, containerd, Docker and Slurm call",
@@ -164,7 +169,7 @@ def other_names(name: str) -> tuple[str, ...]:
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The visible commands by heading, as (name, summary)."""
-    for title in (_RUN, _CONTAINERS, _IMAGES, _ROOT, _OCI, _MACHINE):
+    for title in (_RUN, _CONTAINERS, _NETWORKS, _IMAGES, _ROOT, _OCI, _MACHINE):
         entries = [
             (name, entry.summary) for name, entry in COMMANDS.items() if entry.group == title and not entry.hidden
         ]

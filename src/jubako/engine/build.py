@@ -7,13 +7,16 @@ know it: see `extras`.
 
 from __future__ import annotations
 
-from jubako.engine.extras import ContainerExtras, Context, HostsFiles, Join, Request, Restart
+from jubako.engine.extras import ContainerExtras, Context, HostsFiles, Join, NetworkRequest, Request, Restart
 from jubako.engine.filesystem import build_masks, build_mounts, find_root
 from jubako.engine.options import RunOptions
 from jubako.engine.parse.namespaces import (
     CONTAINER,
+    DRIVER,
     HOST,
+    NONE,
     PATH,
+    PRIVATE,
     Choice,
     choose_namespaces,
     parse_namespace,
@@ -103,6 +106,7 @@ def build_request(options: RunOptions, image: ImageConfig | None, context: Conte
         cgroups=_cgroups(options),
         cgroup_parent=options.cgroup_parent,
         best_effort=options.best_effort,
+        network=_network(options, namespaces, config),
     )
     return Request(spec, extras)
 
@@ -132,6 +136,23 @@ def _choices(options: RunOptions) -> dict[str, Choice]:
     if options.time_offset:
         said.append(Choice("time", flag="time-offset"))
     return choose_namespaces(tuple(said))
+
+
+def _network(options: RunOptions, choices: dict[str, Choice], image: ImageConfig) -> NetworkRequest | None:
+    """How the container's own network is connected; None where it is nobody's or somebody else's."""
+    choice = choices.get("network")
+    own = choice is None or choice.mode in (PRIVATE, DRIVER)
+    ports = bool(options.publish or options.publish_all)
+    if not own and (ports or options.allow):
+        flag, value = ("publish", (*options.publish, "")[0]) if ports else ("allow", options.allow[0])
+        raise refuse(flag, value, f"needs a network of the container's own, not --network {choice and choice.mode}")
+    if not options.allow and not ports and (choice is None or choice.mode != DRIVER):
+        return None
+    from jubako.engine.network import build_network
+
+    exposed = (*image.exposed_ports, *options.expose) if options.publish_all else ()
+    value = choice.target if choice is not None and choice.mode == DRIVER else NONE
+    return build_network(value, options.publish, options.allow, exposed)
 
 
 def _namespaces(choices: dict[str, Choice], userns: Userns) -> tuple[Namespace, ...]:

@@ -11,7 +11,7 @@ import time
 
 from jubako.engine import store
 from jubako.engine.cgroups import make_group, plan_group, remove_group
-from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
+from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Join, Request
 from jubako.engine.files import write_files
 from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.remove import remove_directories, remove_run_directory
@@ -27,15 +27,17 @@ from jubako.plan.step import Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
+from jubako.runtime.clients import CONTROL
 from jubako.runtime.facts import is_whole
 from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send
-from jubako.runtime.monitor import CONTROL, Monitor, Watch
+from jubako.runtime.monitor import Monitor, Watch
 from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jubako.engine.network import Network
     from jubako.image.model import Image
 
 
@@ -154,7 +156,10 @@ class _Launch:
             from jubako.engine.pidfile import prepare_pid_file
 
             prepare_pid_file(self.pid_file)
-        files = write_files(self.run_directory, spec, self.request.extras.hosts)
+        network = self._find_network()
+        link = network.link if network is not None else None
+        peer = network_peer(self.paths, self.request.extras.joins)
+        files = write_files(self.run_directory, spec, self.request.extras.hosts, link, peer)
         joined = self._join_containers(spec)
         spec = self._open_paths(joined)
         self.request = Request(spec, self.request.extras)
@@ -163,7 +168,8 @@ class _Launch:
         streams = self._open_streams()
         prepared = prepare(
             self.paths, self.basis.ids, self.request, image=self.image, directory=self.directory, files=files,
-            streams=streams.names, cgroup=self.group, ids=self._allocated(),
+            streams=streams.names, cgroup=self.group, ids=self._allocated(), network=network,
+            run_directory=self.run_directory,
         )  # fmt: skip
         self._warn(prepared)
         self._make_layer(prepared)
@@ -178,6 +184,13 @@ class _Launch:
                 applier.end_children()
                 raise
         return self._watch(applier, streams.relayed())
+
+    def _find_network(self) -> Network | None:
+        if self.request.extras.network is None:
+            return None
+        from jubako.engine.network import find_network
+
+        return find_network(self.request.extras)
 
     def _make_group(self, parent: str) -> None:
         """The group's name is on disk before the group is there: whoever comes next can remove it."""
@@ -352,6 +365,14 @@ def container_namespace(paths: Paths, name: str, kind: str) -> int:
     if wanted < 0:
         raise JubakoError("join the namespace of container", name, reason=f"it has no {kind} namespace of its own")
     return wanted
+
+
+def network_peer(paths: Paths, joins: tuple[Join, ...]) -> str:
+    """The run directory of the container whose network is shared, empty if there is none: its names hold there too."""
+    for join in joins:
+        if join.type == "network":
+            return store.run_directory(paths, store.find_container(paths, join.container).id)
+    return ""
 
 
 def container_namespaces(paths: Paths, container: store.Container) -> dict[str, int]:

@@ -150,7 +150,15 @@ class RunOptions:
     uts: str = ""
     """--uts private|host|container:NAME|ns:PATH."""
     network: str = ""
-    """--network none|host|container:NAME|ns:PATH; `none` when empty."""
+    """--network none|host|default|pasta|slirp4netns|proxy|...|container:NAME|ns:PATH; `none` when empty."""
+    publish: tuple[str, ...] = ()
+    """-p, --publish [[IP:]HOST:]CONTAINER[/tcp|udp], ports or ranges of ports."""
+    publish_all: bool = False
+    """-P, --publish-all: the image's exposed ports, at free ports of the host."""
+    expose: tuple[str, ...] = ()
+    """--expose PORT[/tcp|udp]: one more for --publish-all."""
+    allow: tuple[str, ...] = ()
+    """--allow HOST[:PORT]: what a container with the network `proxy` may reach."""
     cgroupns: str = ""
     """--cgroupns private|host|container:NAME|ns:PATH."""
     userns: str = ""

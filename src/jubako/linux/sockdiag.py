@@ -1,4 +1,4 @@
-"""Which socket would get a datagram: sock_diag(7), `struct inet_diag_req_v2`. Asked of the current network namespace."""
+"""Which socket would get a datagram: sock_diag(7), of the current network namespace."""
 
 from __future__ import annotations
 

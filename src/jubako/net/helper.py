@@ -2,7 +2,9 @@
 
 What a helper writes comes through a pipe. Before it is ready that is the reason of its failure; later whoever owns it
 waits for its `words` and its `pidfd`, and logs what comes (`Helper.read`). A helper inherits no descriptor but those
-that it is given.
+that it is given. It does not outlive who started it: the first process of a PID namespace takes it along, any other one
+gets a holder in between that is the first process of a new one. (A death signal alone would not do: helpers change
+their credentials, and lose it.)
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import select
 import time
 
 from jubako.errors import JubakoError
+from jubako.linux.clone import CLONE_NEWPID, clone
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import open_pidfd, send_signal
+from jubako.linux.prctl import set_parent_death_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +43,7 @@ class Helper:
 
     def is_over(self) -> bool:
         """Whether it has ended; it is not reaped by asking."""
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(0))
+        return _has_ended(self.pidfd)
 
     def end(self) -> None:
         """Kill it and wait for it."""
@@ -97,7 +99,8 @@ def start_function(name: str, work: Callable[[], int], *, keep: tuple[int, ...] 
 
 def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper:
     words, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    parent = -1 if os.getpid() == 1 else open_pidfd(os.getpid())
+    pid, pidfd = clone(CLONE_NEWPID if parent >= 0 else 0)
     if pid == 0:
         try:
             os.setsid()
@@ -106,14 +109,42 @@ def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper
             os.dup2(null, 0)
             os.dup2(writer, 1)
             os.dup2(writer, 2)
-            close_all_but((0, 1, 2, *keep))
+            close_all_but((0, 1, 2, *keep, *((parent,) if parent >= 0 else ())))
+            if parent >= 0:
+                _hold(parent)
             run()
         except BaseException as failure:
             os.write(2, f"{failure}\n".encode(errors="replace"))
         finally:
             os._exit(127)
     os.close(writer)
-    return Helper(name, pid, open_pidfd(pid), words)
+    if parent >= 0:
+        os.close(parent)
+    return Helper(name, pid, pidfd, words)
+
+
+def _hold(parent: int) -> None:
+    """Be the first process of a PID namespace for the child in which this returns; end as it ends."""
+    set_parent_death_signal(_SIGKILL)
+    if _has_ended(parent):  # before that
+        os._exit(127)
+    os.close(parent)
+    child = os.fork()
+    if child == 0:
+        return
+    for fd in (1, 2):
+        os.close(fd)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _as_a_program_begins() -> None:

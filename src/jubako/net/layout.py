@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
+import fcntl
+from _struct import pack
+
 from jubako.errors import UsageError
+from jubako.linux import rtnetlink
 from jubako.net import addresses
 from jubako.net.link import Link
 from jubako.record import record
@@ -19,6 +24,11 @@ FAST_MTU = 65520
 """The default where the other end of the device is a process, which is cheaper the fewer the packets."""
 
 _LONGEST_NAME = 15
+
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NO_DETECTION, _PERMANENT = 0x02, 0x80
+_SIOCADDRT, _RTF_UP, _RTF_GATEWAY, _METRIC = 0x890B, 1, 2, 512
+"""A route of in6_rtmsg; better than the one of router advertisements, whose metric is 1024."""
 
 
 @record
@@ -60,6 +70,22 @@ class Layout:
             mtu=self.mtu,
             host=network.host(addresses.GATEWAY) if host else "",
         )
+
+
+def add_route_to_ipv6(device: str) -> None:
+    """In the current network namespace, give the device the address and the router of IPv6, to be used at once."""
+    index = rtnetlink.device_index(device)
+    own, router = (_socket.inet_pton(_socket.AF_INET6, text) for text in (addresses.INSIDE6, addresses.GATEWAY6))
+    said = ((_IFA_ADDRESS, own), (_IFA_LOCAL, own))
+    rtnetlink.add_address(
+        index, rtnetlink.Address(_socket.AF_INET6, addresses.PREFIX6, _PERMANENT | _NO_DETECTION, 0, said)
+    )
+    route = bytes(32) + router + pack("@IHHILIi", 0, 0, 0, _METRIC, 0, _RTF_UP | _RTF_GATEWAY, index)
+    socket = _socket.socket(_socket.AF_INET6, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        fcntl.ioctl(socket.fileno(), _SIOCADDRT, route)
+    finally:
+        socket.close()
 
 
 def check_mtu(mtu: int, *, ipv6: bool, operation: str) -> None:

@@ -114,9 +114,12 @@ if TYPE_CHECKING:
         """Ports that are forwarded into one namespace, by whatever means; lives in the process that made it."""
 
         helpers: tuple[Helper, ...]
+        descriptors: tuple[int, ...]
+        """What it needs to stay open, besides the helpers' own."""
 
-        def add(self, port: PortSpec) -> None:
-            """Forward it: returns when connections are taken. Raises `JubakoError`, and then nothing is forwarded."""
+        def add(self, port: PortSpec) -> PortSpec:
+            """Forward it: returns when connections are taken, with the port that was chosen where `host_port` is 0;
+            that is what `remove` wants. Raises `JubakoError`, and then nothing is forwarded."""
 
         def remove(self, port: PortSpec) -> None:
             """Take no new connections; those that there are go on."""

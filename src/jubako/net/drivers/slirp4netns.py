@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 
-from jubako.errors import UsageError
+from jubako.errors import JubakoError, UsageError
+from jubako.net.enter import inside
 from jubako.net.guard import close_loopback_of
 from jubako.net.helper import await_ready, start_program
-from jubako.net.layout import Layout, refuse
+from jubako.net.layout import Layout, add_route_to_ipv6, refuse
 from jubako.net.link import Connection, Link
 from jubako.net.programs import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from jubako.net.helper import Helper
     from jubako.net.link import NetworkOptions, Where
 
 _SOCKET = "slirp4netns.sock"
@@ -62,6 +64,8 @@ class Slirp4netns:
                 raise helper.failure("", self._hint())
             if not self._options.host_loopback:
                 close_loopback_of(helper)
+            if self._layout.ipv6:
+                self._configure_ipv6(where, helper)
         finally:
             for fd in (directory, ready, writer):
                 if fd >= 0:
@@ -81,6 +85,19 @@ class Slirp4netns:
         if options.seccomp != "false":
             words.append("--enable-seccomp")
         return (*words, *options.arguments, network, layout.device)
+
+    def _configure_ipv6(self, where: Where, helper: Helper) -> None:
+        """The program leaves the addresses of IPv6 to router advertisements, which take seconds and give others."""
+
+        def work() -> tuple[bytes, tuple[int, ...]]:
+            add_route_to_ipv6(self._layout.device)
+            return b"", ()
+
+        try:
+            inside(where, work, "configure IPv6 of")
+        except JubakoError:
+            helper.end()
+            raise
 
     def _hint(self) -> str:
         if self._options.sandbox == self._options.seccomp == "false":

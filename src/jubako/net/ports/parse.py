@@ -36,9 +36,7 @@ def parse_publish(value: str) -> tuple[PortSpec, ...]:
     if len(outside) != len(inside):
         reason = f"the host's range has {len(outside)} ports and the container's {len(inside)}"
         raise _refused(value, reason, "give both the same length")
-    return tuple(
-        PortSpec(address, host, "", port, protocol) for host, port in zip(outside, inside, strict=True)
-    )
+    return tuple(PortSpec(address, host, "", port, protocol) for host, port in zip(outside, inside, strict=True))
 
 
 def parse_rootlesskit(value: str) -> PortSpec:
@@ -71,7 +69,9 @@ def check_address(value: str, text: str, protocol: str) -> str:
     try:
         packed = _socket.inet_pton(family, bare)
     except (OSError, ValueError):
-        raise _refused(value, f"{text!r} is not a numeric address", "names such as localhost are not looked up") from None
+        raise _refused(
+            value, f"{text!r} is not a numeric address", "names such as localhost are not looked up"
+        ) from None
     if family == _socket.AF_INET6 and packed.startswith(bytes(10) + b"\xff\xff"):
         raise _refused(value, f"{text!r} is an IPv4 address in disguise", "write it as IPv4")
     if packed[0] >= 224 and (family == _socket.AF_INET or packed[0] == 255):
