@@ -11,7 +11,6 @@ ends the other one ends as well, and what it has to say is in their words.
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import select
 
@@ -19,6 +18,7 @@ from jubako.errors import JubakoError
 from jubako.linux import scm
 from jubako.net.helper import Helper, await_ready, start_function
 from jubako.net.ports.connector import run_connector
+from jubako.net.ports.listening import refusal
 from jubako.net.ports.plane import prepare, run_plane
 from jubako.net.ports.spec import PortSpec
 from jubako.net.ports.wire import pack_words, unpack_words
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from jubako.net.link import Link, PortForwarder, Where
 
 _ANSWER_SECONDS = 20.0
-_HINTS = {
-    errno.EADDRINUSE: "something listens there already; choose another port, or leave it out for any free one",
-    errno.EADDRNOTAVAIL: "this host has no such address",
-}
 
 
 def open_builtin(where: Where, link: Link, *, transparent: bool = True, workers: int = 0) -> PortForwarder:
@@ -121,7 +117,7 @@ class BuiltinForwarder:
         answer, number = unpack_words(data)
         if answer == "ok":
             return int(number)
-        raise JubakoError(operation, str(port), errno=int(number), hint=_hint(int(number), port))
+        raise refusal(operation, port, int(number))
 
     def _answer(self) -> bytes:
         poller = select.poll()
@@ -129,12 +125,3 @@ class BuiltinForwarder:
         if not poller.poll(int(_ANSWER_SECONDS * 1000)):
             return b""
         return scm.receive(self.control)[0]
-
-
-def _hint(number: int, port: PortSpec) -> str:
-    if number in (errno.EACCES, errno.EPERM) and port.host_port < 1024:
-        return (
-            "ports below net.ipv4.ip_unprivileged_port_start are not for ordinary users: choose one from 1024 on, or "
-            f"have root allow it: sysctl net.ipv4.ip_unprivileged_port_start={port.host_port}"
-        )
-    return _HINTS.get(number, "")

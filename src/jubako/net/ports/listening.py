@@ -9,6 +9,8 @@ import _socket
 import errno
 from select import EPOLLIN
 
+from jubako.errors import JubakoError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,10 @@ _TRIES = 32
 """For a port that is free in both families."""
 _RETRY_SECONDS = 0.2
 _KEEPALIVE = ((_socket.TCP_KEEPIDLE, 120), (_socket.TCP_KEEPINTVL, 30), (_socket.TCP_KEEPCNT, 4))
+_HINTS = {
+    errno.EADDRINUSE: "something listens there already; choose another port, or leave it out for any free one",
+    errno.EADDRNOTAVAIL: "this host has no such address",
+}
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 
@@ -50,6 +56,29 @@ def bind(spec: PortSpec) -> list[Socket]:
             raise
         return sockets
     raise OSError(errno.EADDRINUSE, "no port is free in both families")
+
+
+def check_free(spec: PortSpec) -> int:
+    """The host's port of `spec`, or a free one for 0, which nobody has at the moment. Raises `JubakoError`."""
+    try:
+        sockets = bind(spec)
+    except OSError as failure:
+        raise refusal("publish", spec, failure.errno or errno.EIO) from failure
+    number = sockets[0].getsockname()[1]
+    for socket in sockets:
+        socket.close()
+    return int(number)
+
+
+def refusal(operation: str, spec: PortSpec, number: int) -> JubakoError:
+    """The error for the errno `number` of a port's sockets, with what may help."""
+    hint = _HINTS.get(number, "")
+    if number in (errno.EACCES, errno.EPERM) and spec.host_port < 1024:
+        hint = (
+            "ports below net.ipv4.ip_unprivileged_port_start are not for ordinary users: choose one from 1024 on, or "
+            f"have root allow it: sysctl net.ipv4.ip_unprivileged_port_start={spec.host_port}"
+        )
+    return JubakoError(operation, str(spec), errno=number, hint=hint)
 
 
 def _addresses(spec: PortSpec) -> list[tuple[int, str]]:
