@@ -1,9 +1,8 @@
-"""Which port driver: the module that has the one that was asked for."""
+"""Which port driver of a fake root: the module that has the one that was asked for."""
 
 from __future__ import annotations
 
-from jubako.errors import JubakoError
-from jubako.rootless.options import BUILTIN, SLIRP
+from jubako.rootless.options import SLIRP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,5 +10,11 @@ if TYPE_CHECKING:
 
 
 def open_forwarder(name: str, where: Where, connection: Connection, *, transparent: bool) -> PortForwarder:
-    """The port driver `name` for the network that is connected."""
-    raise JubakoError("forward ports", name, reason="there is no such port driver")
+    """The port driver `name` for the network that is connected; it forwards nothing yet."""
+    if name == SLIRP:
+        from jubako.net.ports.slirp4netns import open_slirp4netns
+
+        return open_slirp4netns(connection.api, connection.link)
+    from jubako.net.ports.builtin import open_builtin
+
+    return open_builtin(where, connection.link, transparent=transparent)

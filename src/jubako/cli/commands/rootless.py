@@ -9,6 +9,7 @@ from jubako.rootless.options import (
     AUTO,
     DYNAMIC,
     HOST,
+    IMPLICIT,
     NETWORKS,
     NONE,
     OVERLAY,
@@ -166,6 +167,11 @@ def rootless_options(values: Values) -> RootlessOptions:
             cidr = str(addresses.read_cidr(cidr))
         except ValueError as reason:
             raise UsageError("rootless", "--cidr", reason=f"{values.cidr!r}: {reason}") from None
+    arguments: tuple[str, ...] = ()
+    if driver == "pasta" and values.port_driver == IMPLICIT:
+        from jubako.net.ports.implicit import pasta_arguments
+
+        arguments = pasta_arguments((), auto=True)
     network = NetworkOptions(
         driver=driver,
         mtu=values.mtu,
@@ -174,6 +180,7 @@ def rootless_options(values: Values) -> RootlessOptions:
         ipv6=values.ipv6,
         host_loopback=driver in ("pasta", "slirp4netns", "vpnkit") and not values.disable_host_loopback,
         program=programs.get(driver, ""),
+        arguments=arguments,
         bridge=values.lxc_user_nic_bridge if driver == "lxc-user-nic" else "",
         sandbox=values.slirp4netns_sandbox if slirp else "",
         seccomp=values.slirp4netns_seccomp if slirp else "",
