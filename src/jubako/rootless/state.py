@@ -1,7 +1,7 @@
 """The state directory: `lock child_pid api.sock netns resolv.conf hosts`, as RootlessKit has it.
 
 Whoever holds the lock owns the directory; it is wiped at the start, since a process that was killed could not, and
-removed at the end. The supervisor inherits the lock with its descriptor: the directory is in use until it has gone, too.
+removed at the end. The supervisor inherits the lock with its descriptor: the directory is in use until it is gone, too.
 """
 
 from __future__ import annotations

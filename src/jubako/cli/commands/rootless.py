@@ -187,8 +187,8 @@ def rootless_options(values: Values) -> RootlessOptions:
         ports="" if values.port_driver == NONE else values.port_driver,
     )
     if values.reaper == "true" and not values.pidns:
-        reason = "it reaps in a PID namespace of its own"
-        raise UsageError("rootless", "--reaper=true", reason=reason, hint="add --pidns")
+        needed = "it reaps in a PID namespace of its own"
+        raise UsageError("rootless", "--reaper=true", reason=needed, hint="add --pidns")
     return RootlessOptions(
         command=values.command,
         network=network,
@@ -229,14 +229,20 @@ def _ports(given: tuple[str, ...]) -> tuple[PortSpec, ...]:
     return tuple(parse_rootlesskit(part) for value in given for part in value.split(","))
 
 
-def _print_version(part: str) -> int:
+def release() -> str:
+    """The release of RootlessKit whose interface this is, and ours behind it, as semver.org has it."""
     from jubako import __version__
     from jubako.rootless.api.routes import RELEASE
 
+    return f"{RELEASE}+jubako{__version__}"
+
+
+def _print_version(part: str) -> int:
+    text = release()
     if part:
-        print(RELEASE.split(".")[("major", "minor", "patch").index(part)])
+        print(text.partition("+")[0].split(".")[("major", "minor", "patch").index(part)])
     else:
-        print(f"rootlesskit version {RELEASE}+jubako{__version__}")
+        print(f"rootlesskit version {text}")
     return 0
 
 

@@ -44,7 +44,7 @@ class Ports:
         forwarder.add(port)
         number = self.next_id
         self.next_id += 1
-        self.entries[number] = (_written(port), port)
+        self.entries[number] = (written(port), port)
         return self._shown(number)
 
     def remove(self, number: int) -> None:
@@ -96,7 +96,7 @@ def read_spec(document: Any) -> PortSpec:
     return PortSpec(values["parentIP"], values["parentPort"], values["childIP"], values["childPort"], protocol)
 
 
-def _written(port: PortSpec) -> dict[str, object]:
+def written(port: PortSpec) -> dict[str, object]:
     """The port as the API writes it: what is empty is left out."""
     found = {
         "proto": port.protocol, "parentIP": port.host_address, "parentPort": port.host_port, "childPort": port.port,
