@@ -63,6 +63,7 @@ class Keeper:
             return 0
         self.link = applier.parent
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        self._load()
         try:
             told, descriptors = scm.receive(self.link)
             if not told:
@@ -82,6 +83,17 @@ class Keeper:
             _signal.signal(_SIGTERM, _signal.SIG_IGN)
             self._end()
         return 0
+
+    def _load(self) -> None:
+        """Import what will be needed, while there is nothing to do but to wait."""
+        import jubako.rootless.api.http
+        import jubako.rootless.api.ports
+        import jubako.rootless.api.routes  # noqa: F401
+
+        if self.options.driver not in (HOST, NONE):
+            import jubako.net.guard
+            import jubako.net.helper
+            import jubako.rootless.files  # noqa: F401
 
     def _stand_back(self, descriptors: tuple[int, ...]) -> None:
         """Become root of the user namespace, and let go of all that is the caller's but the error stream."""

@@ -89,8 +89,6 @@ def _steps(options: RootlessOptions, ids: BaseIds, place: Place) -> Iterator[Ste
     yield UnshareNamespaces(_flags(options))
     if networked:
         yield DetachNetwork() if options.detach_network else HoldNetwork()
-    if options.copy_up and options.copy_up_mode != OVERLAY:
-        yield FindLinksOut(_clean(options.copy_up))
     if ids.writer == WITH_HELPERS:
         yield JoinStageMaps()
     else:
@@ -141,6 +139,8 @@ def _mounts(options: RootlessOptions, place: Place) -> Iterator[Step]:
         yield MountProc()
     if options.detach_network:
         yield KeepNetwork(f"{place.state}/{state.NETNS}")
+    if options.copy_up and options.copy_up_mode != OVERLAY:
+        yield FindLinksOut(_clean(options.copy_up))
     numbers = int.from_bytes(os.urandom(4), "little")
     for position, path in enumerate(_clean(options.copy_up)):
         yield CopyUpOverlay(path) if options.copy_up_mode == OVERLAY else CopyUp(path, numbers + position)

@@ -18,7 +18,7 @@ from jubako.record import record
 from jubako.rootless import state
 from jubako.rootless.ids import choose_ids
 from jubako.rootless.keeper import Keeper
-from jubako.rootless.options import HOST, RootlessOptions, check_options
+from jubako.rootless.options import HOST, NONE, RootlessOptions, check_options
 from jubako.rootless.plan import Place, plan_rootless
 from jubako.rootless.program import ignored_signals
 from jubako.rootless.relay import Relay, stop_too
@@ -94,7 +94,9 @@ class _Command:
         try:
             self.applier.run()
             self.applier.wait_for_exec()
-            return self._wait()
+            code = self._wait()
+            self._end_supervisor()
+            return code
         finally:
             self.applier.end_children()
             self.directory.remove()
@@ -132,6 +134,13 @@ class _Command:
         code = self.relay.run(pid, pidfd, others=look_after_others, stopped=stop_too, words=self.stops)
         self._let_go_of_program()
         return code
+
+    def _end_supervisor(self) -> None:
+        """Kill it, and the kernel all helpers with it. That takes as long as closing a tap device does, some twenty
+        milliseconds, which nobody has to wait for who has no port to be free again."""
+        slots = self.applier.slots
+        if self.prepared.options.port_driver == NONE and slots.values.pop("supervisor_child", 0):
+            send_signal(slots["supervisor_pidfd"], _SIGKILL)
 
     def _bury_stage(self) -> None:
         """The process that made the PID namespace has ended long ago."""

@@ -25,7 +25,7 @@ MOST_ENTRIES = 50_000
 
 @step(actor=INIT)
 class FindLinksOut(Step):
-    """Links below the directories that lead out of them; read while the id maps are written."""
+    """Links below the directories that lead out of them; read while the supervisor connects the network."""
 
     directories: tuple[str, ...]
 
