@@ -77,6 +77,7 @@ class Relay:
 def stop_too() -> None:
     """Stop as the program did; back when somebody has continued us. In an orphaned process group nobody could, and the
     kernel does not stop us."""
+    _signal.sigtimedwait((_TSTP,), 0)  # what the terminal sent to us too would stop us once more
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_TSTP,))
     os.kill(os.getpid(), _TSTP)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, (_TSTP,))
