@@ -88,7 +88,7 @@ class Keeper:
         """Import what will be needed, while there is nothing to do but to wait."""
         import jubako.rootless.api.http
         import jubako.rootless.api.ports
-        import jubako.rootless.api.routes  # noqa: F401
+        import jubako.rootless.api.routes
 
         if self.options.driver not in (HOST, NONE):
             import jubako.net.guard
@@ -177,7 +177,7 @@ class Keeper:
             raise JubakoError.from_os_error("listen at", path, failure) from failure
         finally:
             os.umask(mask)
-        listener.listen(64)
+        listener.listen(1024)
         self.server = Server(listener, Routes(info, ports).answer)
 
     def _watch(self) -> None:

@@ -98,7 +98,7 @@ COMMAND = Command(
         ("With an /etc of its own to write to.", "jubako rootless --copy-up=/etc bash"),
         (
             "With a network of its own, and port 8080 of the host leading to 80 inside.",
-            "jubako rootless --copy-up=/etc --net=slirp4netns --port-driver=builtin -p 127.0.0.1:8080:80/tcp bash",
+            "jubako rootless --net=pasta --port-driver=builtin -p 0.0.0.0:8080:80/tcp sh",
         ),
     ),
     interspersed=False,

@@ -66,7 +66,9 @@ class Server:
             if not client.move(ready[fd], self.answer):
                 self._drop(fd)
         if self.listener.fileno() in ready:
-            self._accept()
+            for _ in range(MOST_CLIENTS):
+                if not self._accept():
+                    break
         oldest = time.monotonic() - SILENCE_SECONDS
         for fd in [fd for fd, client in self.clients.items() if client.heard < oldest]:
             self._drop(fd)
@@ -77,19 +79,21 @@ class Server:
             self._drop(fd)
         self.listener.close()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take one more client; False when there is none, or no room."""
         try:
             fd, _address = self.listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self.rests_until = time.monotonic() + 0.5
-            return
+            return False
         if len(self.clients) >= MOST_CLIENTS:
             self._drop(min(self.clients, key=lambda each: self.clients[each].heard))
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fileno=fd)
         socket.setblocking(False)
         self.clients[fd] = Client(socket)
+        return True
 
     def _drop(self, fd: int) -> None:
         self.clients.pop(fd).socket.close()
@@ -143,8 +147,9 @@ class Client:
                 return
             self._reply(400, {"message": _TOO_LARGE}, None)
         self.received += data
-        while not self.last and not self.discard and self._answer_one(answer):
-            pass
+        while self._answer_one(answer):
+            if self.last or self.discard:
+                return
 
     def _answer_one(self, answer: Answerer) -> bool:
         """Answer the first request that has come whole; False when there is none yet."""
