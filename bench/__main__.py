@@ -69,7 +69,7 @@ def main() -> None:
     try:
         root = warm_launcher.make_root(directory / "root")
         peers = find_peers(root, directory, environment)
-        commands = {COMMAND: (installed, "run", "--rm", "--rootfs", root, "/bin/true")}
+        commands = {COMMAND: (installed, "run", "--rm", "--network", "none", "--rootfs", root, "/bin/true")}
         commands |= {peer.name: peer.argv for peer in peers if not peer.missing}
         commands[BARE] = (sys.executable, "-I", "-S", "-c", "pass")
         times = take_turns(commands, options.rounds, {**environment, **own})

@@ -45,6 +45,7 @@ class Account:
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "XDG_RUNTIME_DIR": self.runtime_directory,
+            "JUBAKO_NETWORK": "none",
         }
         return ("setpriv", *identity, "env", "-i", *(f"{name}={value}" for name, value in variables.items()))
 

@@ -26,6 +26,10 @@ def installed_command() -> str:
     return os.environ.get("JUBAKO_TEST_COMMAND") or str(Path(sys.executable).with_name("jubako"))
 
 
+QUIET = {"JUBAKO_NETWORK": "none"}
+"""Most tests have no use for a network, and start faster without; those of networks ask for theirs."""
+
+
 @dataclass(frozen=True)
 class Result:
     argv: tuple[str, ...]
@@ -122,7 +126,7 @@ class Command:
         return (*self.prefix, self.program, *(os.fspath(argument) for argument in arguments))
 
     def environment(self, added: Mapping[str, str] | None = None) -> dict[str, str]:
-        return {**os.environ, **self.env, **(added or {})}
+        return {**QUIET, **os.environ, **self.env, **(added or {})}
 
     def close(self) -> None:
         """End what was started and close its descriptors."""

@@ -144,9 +144,12 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
         syscall("unshare", CLONE_NEWNET)
         os.close(begin)
         os.write(ready, b".")
+        os.close(up)
         os.read(go, 1)
-        _run_internet(ready)
-    os.read(up, 1)
+        _run_internet(ready, go)
+    os.close(ready)
+    os.close(go)
+    assert os.read(up, 1)
     _ip("link", "set", "lo", "up")
     _ip("link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(internet))
     _ip("address", "add", f"{HOST}/24", "dev", "v0")
@@ -160,7 +163,7 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
     Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
     subprocess.run(("mount", "--bind", resolv_conf, "/etc/resolv.conf"), check=True)
     os.write(begin, b".")
-    os.read(up, 1)
+    assert os.read(up, 1), "the internet did not come up"
     for address in ("127.0.0.1", "::1", LOCAL_RESOLVER):
         _serve(address, LOOPBACK_PORT, lambda _peer: b"host loopback", heard)
     for address in ("0.0.0.0", "::"):
@@ -175,19 +178,19 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
     os._exit(0)
 
 
-def _run_internet(ready: int) -> None:
+def _run_internet(ready: int, host: int) -> None:
     _ip("link", "set", "lo", "up")
     _ip("address", "add", "198.51.100.1/24", "dev", "v1")
     _ip("address", "add", "2001:db8::1/64", "dev", "v1", "nodad")
     _ip("link", "set", "v1", "up")
     for address in (f"{INTERNET}/32", f"{RESOLVER}/32", f"{INTERNET6}/128"):
-        _ip("address", "add", address, "dev", "lo")
+        _ip("address", "add", address, "dev", "lo", *(("nodad",) if ":" in address else ()))
     for address in (INTERNET, INTERNET6):
         _serve(address, PORT, lambda peer: b"internet " + peer.encode())
     _serve_names(RESOLVER)
     os.write(ready, b".")
-    while True:
-        time.sleep(3600)
+    os.read(host, 1)  # until the host is gone
+    os._exit(0)
 
 
 def _ip(*words: str) -> None:

@@ -34,7 +34,8 @@ def modules_of(*arguments: str) -> list[str]:
 
 def modules_by_kind(directory: Path, rootfs: Path) -> dict[str, list[str]]:
     """The modules of each start pack; containers of `rootfs` are made, with bundles in `directory`."""
-    found = {RUN: modules_of("run", "--rm", "--rootfs", str(rootfs), "/bin/true")}
+    run = [modules_of("run", "--rm", "--network", n, "--rootfs", str(rootfs), "/bin/true") for n in ("none", "pasta")]
+    found = {RUN: list(dict.fromkeys([*run[0], *run[1]]))}
     bundle = make_bundle(directory / "bundle", rootfs, ["sleep", "60"])
     once = make_bundle(directory / "once", rootfs, ["true"])
     oci = ("oci", "--root", str(directory / "oci"))

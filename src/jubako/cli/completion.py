@@ -22,7 +22,7 @@ NOTHING, FILES, DIRECTORIES = ":nothing", ":files", ":directories"
 _MODES = ("private", "host", "container:", "ns:")
 _WORDS: dict[str, tuple[str, ...]] = {
     "namespace": _MODES,
-    "network": ("none", "host", "container:", "ns:"),
+    "network": ("pasta", "slirp4netns", "proxy", "none", "host", "container:", "ns:"),
     "userns": ("host", "keep-id", "nomap", "auto", "container:", "ns:"),
     "restart": ("no", "always", "unless-stopped", "on-failure"),
     "signal": ("TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "STOP", "CONT", "WINCH"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from jubako.cli.flags import LIST, NUMBER, SWITCH, Flag, Values
 from jubako.engine.options import RunOptions
 from jubako.errors import UsageError
@@ -253,10 +255,33 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     # Network
     Flag(
         ("--network", "--net"),
-        "the network namespace: none (a loopback device only), host, container:NAME or ns:PATH",
+        "how it is connected: pasta, slirp4netns, proxy, none, host, container:NAME, ns:PATH, bridge or a network",
+        LIST,
         metavar="MODE",
         group=NETWORK,
         completes="network",
+    ),
+    Flag(("--network-alias",), "one more name on its bridge networks", LIST, metavar="NAME", group=NETWORK),
+    Flag(("--ip",), "this IPv4 address on its bridge network", metavar="ADDRESS", group=NETWORK),
+    Flag(("--ip6",), "this IPv6 address on its bridge network", metavar="ADDRESS", group=NETWORK),
+    Flag(("--mac-address",), "this hardware address on its bridge network", metavar="ADDRESS", group=NETWORK),
+    Flag(
+        ("-p", "--publish"),
+        "let a port of the host lead to one inside (or a range of them)",
+        LIST,
+        metavar="[[IP:]HOST:]PORT[/PROTOCOL]",
+        group=NETWORK,
+    ),
+    Flag(
+        ("-P", "--publish-all"), "publish the ports that the image exposes, at free ports", SWITCH, group=NETWORK
+    ),
+    Flag(("--expose",), "one more port for --publish-all", LIST, metavar="PORT[/PROTOCOL]", group=NETWORK),
+    Flag(
+        ("--allow",),
+        "what a container of the network 'proxy' may reach, and nothing else",
+        LIST,
+        metavar="HOST[:PORT]",
+        group=NETWORK,
     ),
     Flag(("--add-host",), "a line for /etc/hosts", LIST, metavar="NAME:IP", group=NETWORK),
     Flag(("--no-hosts",), "leave the image's own /etc/hosts alone", SWITCH, group=NETWORK),
@@ -390,7 +415,10 @@ def run_options(values: Values, operation: str = "run") -> RunOptions:
         if words[:1] == ("--",):  # `run host -- cmd` reads well; the program gets no `--`
             words = words[1:]
     given = {name: getattr(values, name) for name in values.given if name in _FIELDS}
+    if not given.get("network") and not any(value.partition("=")[0] in _NETWORK_NAMES for value in values.ns):
+        given["network"] = (os.environ.get("JUBAKO_NETWORK") or "default",)
     return RunOptions(**given, image=image, command=words)
 
 
+_NETWORK_NAMES = ("net", "network")
 _FIELDS = frozenset(RunOptions.__annotations__)

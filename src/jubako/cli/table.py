@@ -47,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "cp": Entry("cp", "copy files between the host and a container", _CONTAINERS),
     "rm": Entry("rm", "remove containers", _CONTAINERS),
     "container prune": Entry("container_prune", "remove all containers that do not run", _CONTAINERS),
+    "port": Entry("port", "show or change the ports of the host that lead into containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
     "images": Entry("images", "list images", _IMAGES),
     "load": Entry("load", "bring images in from an archive", _IMAGES),
@@ -68,7 +69,7 @@ COMMANDS: dict[str, Entry] = {
     "network connect": Entry("network_connect", "put a container on one more bridge network", _NETWORKS),
     "network disconnect": Entry("network_disconnect", "take a container from a bridge network", _NETWORKS),
     "network reload": Entry(
-        "network_reload", "connect running containers that have lost their bridge networks", _NETWORKS
+        "network_reload", "connect running containers to their network again", _NETWORKS
     ),
     "oci create": Entry("oci.create", "make a bundle's container, up to its program", _OCI),
     "oci start": Entry("oci.start", "let a created container's program run", _OCI),
@@ -107,7 +108,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "exec": "exec",
         "rename": "rename",
         **{verb: verb for verb in ("start", "restart", "attach", "inspect", "logs", "stop", "kill", "wait", "pause")},
-        **{verb: verb for verb in ("unpause", "rm", "cp", "top")},
+        **{verb: verb for verb in ("unpause", "rm", "cp", "top", "port")},
         "remove": "rm",
         "prune": "container prune",
     },
@@ -136,7 +137,7 @@ NOUNS: dict[str, dict[str, str]] = {
 NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
     "image": "images",
-    "network": "bridge networks",
+    "network": "networks of containers",
     "system": "this user's jubako as a whole",
     "oci": "the OCI runtime, also installed as jubako-runtime: what podman, containerd, Docker and Slurm call",
 }

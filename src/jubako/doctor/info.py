@@ -107,18 +107,33 @@ def storage_choice(host: Host) -> dict[str, Any]:
 
 def network_choice(host: Host) -> dict[str, Any]:
     """The network of a container where nothing is asked, and what else may be asked for."""
+    from jubako.net.choose import default_driver
+
     joined = host.attempt("namespace", "network")
+    programs = (("pasta", "passt"), ("slirp4netns", "slirp4netns"), ("lxc-user-nic", "lxc"), ("vpnkit", "vpnkit"))
+    found = {program: find(host, program) for program, _package in programs}
+    if not joined.ok:
+        name, why = "none", str(joined)
+    elif host.root == "/":
+        name, why = default_driver()
+    else:
+        name = next((program for program in ("pasta", "slirp4netns") if found[program]), "proxy")
+        why = found[name] or "" if name != "proxy" else "neither pasta nor slirp4netns is installed"
     drivers = [
+        *(
+            {"name": program, "available": bool(found[program]), "why": found[program] or f"install {package}"}
+            for program, package in programs
+        ),
+        {"name": "proxy", "available": joined.ok, "why": "jubako's own: only what --allow names can be reached"},
         {"name": "none", "available": joined.ok, "why": "a loopback device only" if joined.ok else str(joined)},
         {"name": "host", "available": True, "why": "the host's own network; needs nothing"},
         {"name": "container:NAME", "available": True, "why": "the network of another container of this account"},
         {"name": "ns:PATH", "available": True, "why": "a network namespace that a file names"},
     ]
-    return {
-        "name": "none",
-        "why": "the default: a container reaches nothing unless it is asked for",
-        "drivers": drivers,
-    }
+    asked = os.environ.get("JUBAKO_NETWORK", "")
+    if asked and asked != "default":
+        name, why = asked, "JUBAKO_NETWORK says so"
+    return {"name": name, "why": f"the default of 'jubako run': {why}", "drivers": drivers}
 
 
 def cgroup_choice(host: Host) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jubako.engine.extras import ContainerExtras, HostsFiles, Join, Restart, RootSource
+from jubako.engine.extras import ContainerExtras, HostsFiles, Join, NetworkRequest, Restart, RootSource
 from jubako.ids.modes import Userns
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def dump_extras(extras: ContainerExtras) -> dict[str, Any]:
     """`extras` as a JSON object."""
-    return {name: _plain(value) for name, value in extras.__dict__.items()}
+    return {name: _plain(value) for name, value in extras.__dict__.items() if name != "places"}
 
 
 def load_extras(document: dict[str, Any]) -> ContainerExtras:
@@ -26,8 +26,20 @@ def load_extras(document: dict[str, Any]) -> ContainerExtras:
             "joins": tuple(Join(**join) for join in document["joins"]),
             "hosts": HostsFiles(**{name: _tuples(value) for name, value in document["hosts"].items()}),
             "restart": Restart(**document["restart"]),
+            "network": _load_network(document.get("network")),
         }
     )
+
+
+def _load_network(document: dict[str, Any] | None) -> NetworkRequest | None:
+    if document is None:
+        return None
+    from jubako.net.link import NetworkOptions
+    from jubako.net.ports.spec import PortSpec
+
+    options = NetworkOptions(**{name: _tuples(value) for name, value in document["options"].items()})
+    ports = tuple(PortSpec(**port) for port in document["ports"])
+    return NetworkRequest(options, ports)
 
 
 def _plain(value: Any) -> Any:

@@ -128,6 +128,11 @@ def build_exec_process(ids: BaseIds, container: store.Container, options: ExecOp
     """The container's own process record with what `exec` changes."""
     request = read_request(container)
     process = request.spec.process
+    if request.extras.network is not None:
+        from jubako.engine.network import find_network, with_environment
+
+        network = find_network(request.extras)
+        process = with_environment(request.spec, network.link).process if network is not None else process
     env = list(process.env)
     caller = dict(os.environ)
     added: dict[str, str] = {}

@@ -215,6 +215,7 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
     """`engine.launch`'s preparations, of which only the names are taken."""
     from jubako.engine.cgroups import plan_group
     from jubako.engine.files import plan_files
+    from jubako.engine.launch import network_peer
 
     spec = request.spec
     for join in request.extras.joins:
@@ -226,7 +227,14 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
             raise JubakoError("join namespace", join.type, reason="the request leaves it out")
         spec = replace(spec, linux=replace(spec.linux, namespaces=namespaces))
     _check_namespaces(paths, request)
-    files = plan_files(f"{paths.run_of(PLACE)}", spec, request.extras.hosts)
+    network = None
+    if request.extras.network is not None:
+        from jubako.engine.network import find_network
+
+        network = find_network(request.extras)
+    link = network.link if network is not None else None
+    peer = network_peer(paths, request.extras.joins)
+    files = plan_files(f"{paths.run_of(PLACE)}", spec, request.extras.hosts, link, peer)
     group = plan_group(PLACE, request.extras.cgroup_parent) if request.extras.cgroups else ""
     prepared = prepare(
         paths,
@@ -239,6 +247,8 @@ def _prepare(paths: Paths, base: BaseIds, request: Request, image: Image | None)
         cgroup=group,
         ids=_auto_ids(paths, base, request),
         probe=False,
+        network=network,
+        run_directory=paths.run_of(PLACE),
     )
     return prepared, group
 

@@ -17,6 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jubako.net.bridge.asked import Asked
+    from jubako.net.link import NetworkOptions
+    from jubako.net.ports.spec import PortSpec
+
 # Kinds of root file system.
 DIRECTORY = "directory"  # --rootfs DIR: written to directly
 OVERLAY = "overlay"  # --rootfs DIR:O: DIR below a throw-away layer
@@ -69,6 +73,14 @@ class Restart:
 
 
 @record
+class NetworkRequest:
+    """How the container's own network namespace is to be connected, and which ports of the host lead into it."""
+
+    options: NetworkOptions
+    ports: tuple[PortSpec, ...] = ()
+
+
+@record
 class ContainerExtras:
     """The request's other half; see the module's text.
 
@@ -98,6 +110,9 @@ class ContainerExtras:
     cgroups: bool = True
     cgroup_parent: str = ""
     best_effort: bool = False
+    network: NetworkRequest | None = None
+    places: tuple[Asked, ...] = ()
+    """On bridge networks; kept beside the extras, since they change (`engine.networks`)."""
 
 
 @record

@@ -38,6 +38,7 @@ def inspect_container(paths: Paths, container: store.Container) -> dict[str, Any
         "Driver": extras.root.kind,
         "Config": _config(document, spec, extras),
         "HostConfig": _host_config(document, spec, extras),
+        "NetworkSettings": _network(paths, container, extras),
         "Mounts": [_mount(mount) for mount in spec.mounts if mount.type == "bind" or "bind" in mount.options],
         "Jubako": {
             "Directory": container.directory,
@@ -50,6 +51,31 @@ def inspect_container(paths: Paths, container: store.Container) -> dict[str, Any
             "Ids": document.get("ids"),
         },
     }
+
+
+def _network(paths: Paths, container: store.Container, extras: ContainerExtras) -> dict[str, Any]:
+    """How the container is connected now, under docker's names; the rest is ours."""
+    if extras.network is None:
+        return {"Ports": {}}
+    asked = extras.network.options
+    found: dict[str, Any] = {"Driver": asked.driver, "Ports": {}}
+    if not container.running:
+        return found
+    from jubako.engine.ports import network_status, published_ports
+    from jubako.errors import JubakoError
+
+    for port in published_ports(paths, container):
+        at = found["Ports"].setdefault(f"{port.port}/{port.protocol}", [])
+        at.append({"HostIp": port.host_address or "0.0.0.0", "HostPort": str(port.host_port)})
+    try:
+        status = network_status(paths, container)
+    except JubakoError:  # it ends just now
+        return found
+    if status["Driver"] == "proxy":
+        from jubako.net.proxy.tally import read_status
+
+        status["Proxy"] = read_status(store.run_directory(paths, container.id))
+    return {**found, **status}
 
 
 def _state(state: store.State) -> dict[str, Any]:
@@ -91,7 +117,7 @@ def _host_config(document: dict[str, Any], spec: Spec, extras: ContainerExtras) 
         "AutoRemove": bool(document["rm"]),
         "Binds": [f"{mount.source}:{mount.destination}" for mount in spec.mounts if mount.type == "bind"],
         "Capabilities": sorted(sets.bounding) if sets is not None else [],
-        "NetworkMode": _mode(spec, extras, "network", "none"),
+        "NetworkMode": _mode(spec, extras, "network", extras.network.options.driver if extras.network else "none"),
         "PidMode": _mode(spec, extras, "pid"),
         "IpcMode": _mode(spec, extras, "ipc"),
         "UTSMode": _mode(spec, extras, "uts"),

@@ -11,7 +11,7 @@ import time
 
 from jubako.engine import store
 from jubako.engine.cgroups import make_group, plan_group, remove_group
-from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Request
+from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Join, Request
 from jubako.engine.files import write_files
 from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.remove import remove_directories, remove_run_directory
@@ -27,16 +27,19 @@ from jubako.plan.step import Slots
 from jubako.record import record, replace
 from jubako.runtime.applier import Applier
 from jubako.runtime.caller import DETACHED, LOST, Caller, Relay
+from jubako.runtime.clients import CONTROL
 from jubako.runtime.facts import is_whole
 from jubako.runtime.messages import Failed, GiveNamespaces, Namespaces, receive, send
-from jubako.runtime.monitor import CONTROL, Monitor, Watch
+from jubako.runtime.monitor import Monitor, Watch
 from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jubako.engine.network import Network
     from jubako.image.model import Image
+    from jubako.net.bridge.client import Reservation
 
 
 @record
@@ -134,6 +137,7 @@ class _Launch:
         self.slots = Slots({"base": basis.fd} if basis.fd >= 0 else {})
         self.streams: Streams | None = None
         self.joined: list[int] = []
+        self.reservation: Reservation | None = None
         self.group = ""
         self.remove = bool(container.document["rm"])
         self.pid_file = str(container.document.get("pidfile", ""))
@@ -154,7 +158,10 @@ class _Launch:
             from jubako.engine.pidfile import prepare_pid_file
 
             prepare_pid_file(self.pid_file)
-        files = write_files(self.run_directory, spec, self.request.extras.hosts)
+        network = self._find_network()
+        link = network.link if network is not None else None
+        peer = network_peer(self.paths, self.request.extras.joins)
+        files = write_files(self.run_directory, spec, self.request.extras.hosts, link, peer)
         joined = self._join_containers(spec)
         spec = self._open_paths(joined)
         self.request = Request(spec, self.request.extras)
@@ -163,11 +170,16 @@ class _Launch:
         streams = self._open_streams()
         prepared = prepare(
             self.paths, self.basis.ids, self.request, image=self.image, directory=self.directory, files=files,
-            streams=streams.names, cgroup=self.group, ids=self._allocated(),
+            streams=streams.names, cgroup=self.group, ids=self._allocated(), network=network,
+            run_directory=self.run_directory,
         )  # fmt: skip
         self._warn(prepared)
         self._make_layer(prepared)
         watch = streams.watched(self.run_directory, self.request.extras.timeout)
+        outside = network.outside() if network is not None else None
+        if outside is not None:
+            self.slots["outside"] = outside.fd
+            self.joined.append(outside.fd)
         applier = Applier(prepared.plan, self.slots, afterlife=lambda applier: self._supervise(applier, watch))
         applier.run()
         self._close_theirs()
@@ -178,6 +190,25 @@ class _Launch:
                 applier.end_children()
                 raise
         return self._watch(applier, streams.relayed())
+
+    def _find_network(self) -> Network | None:
+        if self.request.extras.network is None:
+            return None
+        from jubako.engine.network import find_network
+
+        network = find_network(self.request.extras)
+        return self._reserve(network) if network is not None and network.driver.name == "bridge" else network
+
+    def _reserve(self, network: Network) -> Network:
+        """The same with places on bridge networks, whose keeper holds them as long as somebody has the connection."""
+        from jubako.engine.networks import asked_of, reserve_places, running_base, write_places
+
+        base = running_base(self.paths)
+        places = asked_of(self.container)
+        self.reservation = reserve_places(self.paths, base, self.container.id, self.container.name, places)
+        write_places(self.run_directory, self.reservation.places)
+        network.driver.take(self.reservation)  # type: ignore[attr-defined]
+        return replace(network, link=network.driver.plan())
 
     def _make_group(self, parent: str) -> None:
         """The group's name is on disk before the group is there: whoever comes next can remove it."""
@@ -211,6 +242,9 @@ class _Launch:
         for fd in self.joined:
             os.close(fd)
         self.joined = []
+        if self.reservation is not None:
+            self.reservation.close()
+            self.reservation = None
 
     def _watch(self, applier: Applier, relay: Relay) -> int:
         link = applier.links["supervisor"]
@@ -352,6 +386,14 @@ def container_namespace(paths: Paths, name: str, kind: str) -> int:
     if wanted < 0:
         raise JubakoError("join the namespace of container", name, reason=f"it has no {kind} namespace of its own")
     return wanted
+
+
+def network_peer(paths: Paths, joins: tuple[Join, ...]) -> str:
+    """The run directory of the container whose network is shared, empty if there is none: its names hold there too."""
+    for join in joins:
+        if join.type == "network":
+            return store.run_directory(paths, store.find_container(paths, join.container).id)
+    return ""
 
 
 def container_namespaces(paths: Paths, container: store.Container) -> dict[str, int]:

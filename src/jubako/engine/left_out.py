@@ -39,7 +39,7 @@ def _notes(options: RunOptions, request: Request, prepared: Prepared, group: str
     for kind, text in _SHARED.items():
         if kind not in spaces.new and kind not in spaces.joined:
             yield text.format(owner="the host itself" if privileged else "the base user namespace")
-    if spaces.is_own("network"):
+    if spaces.is_own("network") and extras.network is None:
         yield "no network but the loopback device: nothing outside can be reached, or reach in"
     if _wants_shared(request) and not (privileged and not spaces.nested):
         yield (

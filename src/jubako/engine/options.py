@@ -149,8 +149,25 @@ class RunOptions:
     """--ipc private|shareable|none|host|container:NAME|ns:PATH."""
     uts: str = ""
     """--uts private|host|container:NAME|ns:PATH."""
-    network: str = ""
-    """--network none|host|container:NAME|ns:PATH; `none` when empty."""
+    network: tuple[str, ...] = ()
+    """--network none|host|default|pasta|slirp4netns|proxy|...|NAME|container:NAME|ns:PATH; `none` when empty. Several
+    bridge networks may be named."""
+    network_alias: tuple[str, ...] = ()
+    """--network-alias NAME: what the container is called on its bridge networks, besides its own name."""
+    ip: str = ""
+    """--ip ADDRESS on its bridge network."""
+    ip6: str = ""
+    """--ip6 ADDRESS on its bridge network."""
+    mac_address: str = ""
+    """--mac-address ADDRESS on its bridge network."""
+    publish: tuple[str, ...] = ()
+    """-p, --publish [[IP:]HOST:]CONTAINER[/tcp|udp], ports or ranges of ports."""
+    publish_all: bool = False
+    """-P, --publish-all: the image's exposed ports, at free ports of the host."""
+    expose: tuple[str, ...] = ()
+    """--expose PORT[/tcp|udp]: one more for --publish-all."""
+    allow: tuple[str, ...] = ()
+    """--allow HOST[:PORT]: what a container with the network `proxy` may reach."""
     cgroupns: str = ""
     """--cgroupns private|host|container:NAME|ns:PATH."""
     userns: str = ""

@@ -25,6 +25,7 @@ from jubako.spec.types import IdMapping, Mount, Namespace, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from jubako.engine.network import Network
     from jubako.image.model import Image
 
 _TTY_GROUP = 5
@@ -55,12 +56,15 @@ def prepare(
     ids: ContainerIds | None = None,
     supervised: bool = True,
     probe: bool = True,
+    network: Network | None = None,
+    run_directory: str = "",
 ) -> Prepared:
     """The plan for `request` on this host.
 
     `directory` is the container's own, for its writable layer; `files` are generated mounts; `ids` is given where a
-    range was allocated before. Pure but for reading facts, and for the caches of two of them; without `probe` nothing
-    at all is made, tried or cached, so `explain` calls it too.
+    range was allocated before; `network` is to be connected, with sockets in `run_directory`. Pure but for reading
+    facts, and for the caches of two of them; without `probe` nothing at all is made, tried or cached, so `explain`
+    calls it too.
     """
     spec, extras = request.spec, request.extras
     if ids is None:
@@ -72,6 +76,10 @@ def prepare(
     if compiled.warning:
         warnings.append(compiled.warning)
     spec = _with_ids(spec, ids, base, host)
+    if network is not None:
+        from jubako.engine.network import with_environment
+
+        spec = with_environment(spec, network.link)
     spec = replace(spec, mounts=(*place_layers(spec.mounts, directory), *files))
     source, fuse = choose_root(paths, extras, ids, host, image, directory, probe)
     plan = plan_container(
@@ -88,6 +96,7 @@ def prepare(
             supervised=supervised,
             fuse=fuse,
             preserve_fds=extras.preserve_fds,
+            network=network.step(run_directory, directory) if network is not None else None,
         ),
     )
     return Prepared(spec, plan, ids, host, source, tuple(warnings))

@@ -23,7 +23,7 @@ _CLASSES = {
     "vpnkit": ("vpnkit", "Vpnkit"),
     "lxc-user-nic": ("lxc_user_nic", "LxcUserNic"),
     "bridge": ("bridge", "Bridge"),
-    "proxy": ("proxy", "Proxy"),
+    "proxy": ("proxy", "Driver"),
 }
 """The module in `jubako.net.drivers` and the class in it."""
 
@@ -49,8 +49,6 @@ def default_driver() -> tuple[str, str]:
 
 def find_driver(options: NetworkOptions) -> Driver:
     """The driver of `options`, which has taken them; its module is imported now. No name is the machine's default."""
-    from importlib import import_module
-
     from jubako.record import replace
 
     if not options.driver:
@@ -63,15 +61,14 @@ def find_driver(options: NetworkOptions) -> Driver:
             hint=f"one of {', '.join(_CLASSES)}",
         )
     module, name = _CLASSES[options.driver]
-    found = getattr(import_module(f"jubako.net.drivers.{module}"), name)
-    driver: Driver = found(options)
+    driver: Driver = getattr(__import__(f"jubako.net.drivers.{module}", fromlist=(name,)), name)(options)
     return driver
 
 
 def has_default_route(*, ipv6: bool = False) -> bool:
     """Whether the network namespace that we are in has a default route that is in use (proc_net(5), `route`)."""
     try:
-        with open("/proc/net/ipv6_route" if ipv6 else "/proc/net/route", encoding="ascii") as file:
+        with open("/proc/net/ipv6_route" if ipv6 else "/proc/net/route", encoding="utf-8") as file:
             rows = [line.split() for line in file.read(1 << 20).splitlines()]
     except OSError:
         return False

@@ -2,7 +2,9 @@
 
 What a helper writes comes through a pipe. Before it is ready that is the reason of its failure; later whoever owns it
 waits for its `words` and its `pidfd`, and logs what comes (`Helper.read`). A helper inherits no descriptor but those
-that it is given.
+that it is given. It does not outlive who started it: the first process of a PID namespace takes it along, any other one
+gets a holder in between that is the first process of a new one. (A death signal alone would not do: helpers change
+their credentials, and lose it.)
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import select
 import time
 
 from jubako.errors import JubakoError
+from jubako.linux import scm
+from jubako.linux.clone import CLONE_NEWPID, clone
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import open_pidfd, send_signal
+from jubako.linux.prctl import set_parent_death_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,19 +34,19 @@ _LAST_WORDS = 4096
 
 
 class Helper:
-    """A child process that carries a part of the network; `words` is the read end of what it writes."""
+    """A child process that carries a part of the network; `words` is the read end of what it writes. `program` is a
+    pidfd of the program itself, which is not our child where a holder is in between."""
 
-    def __init__(self, name: str, pid: int, pidfd: int, words: int) -> None:
+    def __init__(self, name: str, pid: int, pidfd: int, words: int, program: int) -> None:
         self.name = name
         self.pid = pid
         self.pidfd = pidfd
         self.words = words
+        self.program = program
 
     def is_over(self) -> bool:
         """Whether it has ended; it is not reaped by asking."""
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(0))
+        return _has_ended(self.pidfd)
 
     def end(self) -> None:
         """Kill it and wait for it."""
@@ -57,10 +62,10 @@ class Helper:
 
     def let_go(self) -> None:
         """Close the descriptors, when it has ended and been waited for."""
-        for fd in (self.pidfd, self.words):
+        for fd in {self.pidfd, self.words, self.program}:
             if fd >= 0:
                 os.close(fd)
-        self.pidfd = self.words = -1
+        self.pidfd = self.words = self.program = -1
 
     def read(self) -> bytes:
         """What it has written and nobody has read yet, at most some kilobytes; empty when there is nothing."""
@@ -97,7 +102,12 @@ def start_function(name: str, work: Callable[[], int], *, keep: tuple[int, ...] 
 
 def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper:
     words, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    here = there = None
+    parent = -1
+    if os.getpid() != 1:
+        parent = open_pidfd(os.getpid())
+        here, there = scm.pair()
+    pid, pidfd = clone(CLONE_NEWPID if there is not None else 0)
     if pid == 0:
         try:
             os.setsid()
@@ -106,14 +116,49 @@ def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper
             os.dup2(null, 0)
             os.dup2(writer, 1)
             os.dup2(writer, 2)
-            close_all_but((0, 1, 2, *keep))
+            held = (parent, there.fileno()) if there is not None else ()
+            close_all_but((0, 1, 2, *keep, *held))
+            if there is not None:
+                _hold(parent, there)
             run()
         except BaseException as failure:
             os.write(2, f"{failure}\n".encode(errors="replace"))
         finally:
             os._exit(127)
     os.close(writer)
-    return Helper(name, pid, open_pidfd(pid), words)
+    program = pidfd
+    if here is not None and there is not None:
+        os.close(parent)
+        there.close()
+        program = next(iter(scm.receive(here)[1]), pidfd)
+        here.close()
+    return Helper(name, pid, pidfd, words, program)
+
+
+def _hold(parent: int, link: scm.Socket) -> None:
+    """Be the first process of a PID namespace for the child in which this returns; end as it ends. The child's pidfd
+    goes through `link`."""
+    set_parent_death_signal(_SIGKILL)
+    if _has_ended(parent):  # before that
+        os._exit(127)
+    child = os.fork()
+    if child == 0:
+        link.close()
+        os.close(parent)
+        return
+    scm.send(link, b"program", (open_pidfd(child),))
+    close_all_but(())
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _as_a_program_begins() -> None:

@@ -53,6 +53,8 @@ def _outside(spec: Spec, spaces: NamespaceSet, host: Host, extras: Extras) -> It
         else:
             yield StartFuseOverlay(extras.fuse, source.lower, source.upper, source.work, source.path)
     yield from plan_init(spec, spaces, host, group=extras.cgroup)
+    if extras.network is not None:
+        yield extras.network
     if host.privileged and spaces.nested:
         yield from _plan_id_mapped(spec, extras.root)
 

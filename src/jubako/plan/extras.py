@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jubako.plan.host import RootSource
+from jubako.plan.step import Step
 from jubako.record import record
 
 
@@ -24,3 +25,5 @@ class Extras:
     supervised: bool = True
     fuse: str = ""
     preserve_fds: int = 0
+    network: Step | None = None
+    """What connects the network namespace, once that is there."""

@@ -129,8 +129,28 @@ class Namespaces:
     kinds: str
 
 
-Message = Baton | Failed | Started | Exited | Signal | Resize | Detach | Attach | Attached | GiveNamespaces | Namespaces
-_TYPES = (Baton, Failed, Started, Exited, Signal, Resize, Detach, Attach, Attached, GiveNamespaces, Namespaces)
+@record
+class Ask:
+    """The client wants something of the container's network: `verb` says what, `text` the rest."""
+
+    verb: str
+    text: str
+
+
+@record
+class Answer:
+    """It is done; `text` is what there is to say."""
+
+    text: str
+
+
+Message = (
+    Baton | Failed | Started | Exited | Signal | Resize | Detach | Attach | Attached | GiveNamespaces | Namespaces | Ask
+    | Answer
+)  # fmt: skip
+_TYPES: tuple[type, ...] = (
+    Baton, Failed, Started, Exited, Signal, Resize, Detach, Attach, Attached, GiveNamespaces, Namespaces, Ask, Answer,
+)  # fmt: skip
 _BY_NAME = {kind.__name__: kind for kind in _TYPES}
 
 

@@ -19,12 +19,16 @@ from jubako.linux.title import set_title
 from jubako.plan.step import RUNTIME
 from jubako.record import record
 from jubako.runtime.applier import Applier
+from jubako.runtime.clients import Clients
 from jubako.runtime.logfile import LogFile
 from jubako.runtime.messages import (
+    Answer,
+    Ask,
     Attach,
     Attached,
     Detach,
     Exited,
+    Failed,
     GiveNamespaces,
     Message,
     Namespaces,
@@ -39,8 +43,18 @@ from jubako.runtime.streams import STDERR, STDOUT, Input, Sink, Source
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-CONTROL = "control"
+    class Attendant(Protocol):
+        """Whoever looks after the container's network in this process; see `jubako.net.attendant`."""
+
+        def descriptors(self) -> tuple[int, ...]: ...
+        def watched(self) -> tuple[int, ...]: ...
+        def attend(self, ready: dict[int, int]) -> None: ...
+        def answer(self, verb: str, text: str) -> str: ...
+        def close(self) -> None: ...
+
+
 SIGKILL = 9
 _LAST_WORDS = 1 << 20
 _IGNORED = (1, 2, 3, 13, 15, 18, 20, 21, 22, 10, 12, 14)
@@ -79,19 +93,18 @@ class Monitor:
         self.started = started
         self.ended = ended
         self.owner: scm.Socket | None = applier.links.get(RUNTIME)
-        self.clients: dict[int, scm.Socket] = {}
         self.sources: dict[int, Source] = {}
         self.input: Input | None = None
         self.poller = select.poll()
         self.namespaces: dict[str, int] = {}
-        self.most_clients = 1 << 16
+        self.network: Attendant | None = applier.slots.values.get("network")
 
     def run(self) -> int:
         """Supervise until the container's first process ends; the exit code as shells count it."""
         for number in _IGNORED:
             _signal.signal(number, _signal.SIG_IGN)
         self._let_go()
-        listener = scm.listen(self.watch.directory, CONTROL)
+        clients = Clients(self.watch.directory, self._answer)
         self._hold_namespaces()
         self.applier.wait_for_exec()
         self._hold_namespaces()
@@ -106,15 +119,16 @@ class Monitor:
             if self.watch.detached:
                 self.owner.close()
                 self.owner = None
-        code = self._loop(listener, slots["init_pidfd"], slots["init_child"])
+        code = self._loop(clients, slots["init_pidfd"], slots["init_child"])
+        if self.network is not None:
+            self.network.close()
         self._drain_all()
         try:
             self.ended(code)
         except (JubakoError, OSError) as failure:  # the end is the program's: what could not be tidied is only said
             os.write(2, f"jubako: warning: {failure}\n".encode("utf-8", "surrogateescape"))
-        self._accept_late(listener)
-        listener.close()
-        self._tell_all(Exited(code))
+        clients.end(Exited(code))
+        self._tell_owner(Exited(code))
         return code
 
     def _let_go(self) -> None:
@@ -123,6 +137,7 @@ class Monitor:
         keep = [0, 1, 2, watch.stdin, watch.stdout, watch.stderr, watch.out, watch.err, watch.feed]
         keep += [slots["init_pidfd"], slots.values.get("master", -1)]
         keep += [link.fileno() for link in self.applier.links.values()]
+        keep += self.network.descriptors() if self.network is not None else ()
         close_all_but(tuple(fd for fd in keep if fd >= 0))
         set_title(f"jubako: supervisor of {os.path.basename(watch.directory)}")
         if watch.detached:
@@ -170,12 +185,12 @@ class Monitor:
         if sink >= 0:
             source.sinks.append(Sink(sink, owned=True))
 
-    def _loop(self, listener: scm.Socket, pidfd: int, pid: int) -> int:
+    def _loop(self, clients: Clients, pidfd: int, pid: int) -> int:
         import time
 
         deadline = time.monotonic() + self.watch.timeout if self.watch.timeout else None
         while True:
-            self._register(listener, pidfd)
+            self._register(clients, pidfd)
             wait = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
             ready = dict(self.poller.poll(wait))
             if deadline is not None and time.monotonic() >= deadline:
@@ -183,12 +198,11 @@ class Monitor:
                 deadline = None
             self._move_output(ready)
             self._move_input(ready)
-            if listener.fileno() in ready:
-                self._accept(listener)
-            for fd in [fd for fd in self.clients if fd in ready]:
-                self._serve(self.clients[fd])
+            clients.attend(ready)
             if self.owner is not None and self.owner.fileno() in ready:
                 self._hear_owner()
+            if self.network is not None:
+                self.network.attend(ready)
             if pidfd in ready:
                 self._drain_sources()
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -196,15 +210,14 @@ class Monitor:
                 return 128 - code if code < 0 else code
             self._reap(pid)
 
-    def _register(self, listener: scm.Socket, pidfd: int) -> None:
+    def _register(self, clients: Clients, pidfd: int) -> None:
         """What to wait for in this round; few descriptors, so they are simply listed anew."""
         self.poller = select.poll()
         watch = self.poller.register
-        if len(self.clients) < self.most_clients:
-            watch(listener.fileno(), select.POLLIN)
+        clients.register(watch)
         watch(pidfd, select.POLLIN)
-        for client in self.clients.values():
-            watch(client.fileno(), select.POLLIN)
+        for fd in self.network.watched() if self.network is not None else ():
+            watch(fd, select.POLLIN)
         if self.owner is not None:
             watch(self.owner.fileno(), select.POLLIN)
         for source in self.sources.values():
@@ -258,42 +271,24 @@ class Monitor:
         os.close(self.input.fd)
         self.input = None
 
-    def _serve(self, client: scm.Socket) -> None:
-        try:
-            message, descriptors = receive(client)
-        except (OSError, ValueError):
-            message, descriptors = None, ()
-        for fd in descriptors:
-            os.close(fd)
-        if message is None:
-            del self.clients[client.fileno()]
-            client.close()
-            return
-        try:
-            self._answer(client, message)
-        except OSError:  # it is gone, does not listen, or there are no descriptors left: the end of the link tells it
-            del self.clients[client.fileno()]
-            client.close()
-
     def _answer(self, client: scm.Socket, message: Message) -> None:
         if isinstance(message, GiveNamespaces):
             kinds, descriptors = ",".join(self.namespaces), tuple(self.namespaces.values())
             send(client, Namespaces(kinds), (*descriptors, self.applier.slots["init_pidfd"]))
         elif isinstance(message, Attach):
             self._attach(client, message.stdin != 0)
+        elif isinstance(message, Ask):
+            send(client, self._ask_network(message))
         elif isinstance(message, Signal | Resize):
             self._act(message)
 
-    def _accept(self, listener: scm.Socket) -> None:
-        """One more client, who cannot make this process wait. Where descriptors run out, the others wait for one to go:
-        no number of clients ends a container."""
+    def _ask_network(self, message: Ask) -> Message:
+        if self.network is None:
+            return Failed(0, "ask for", message.verb, 0, "the container has no network of its own to change", "", 125)
         try:
-            client = scm.accept(listener)
-        except OSError:
-            self.most_clients = max(1, len(self.clients))
-            return
-        client.setblocking(False)
-        self.clients[client.fileno()] = client
+            return Answer(self.network.answer(message.verb, message.text))
+        except JubakoError as failure:
+            return Failed.of(failure)
 
     def _attach(self, client: scm.Socket, wants_input: bool) -> None:
         theirs: list[int] = []
@@ -365,15 +360,6 @@ class Monitor:
                 return
             os.waitpid(ended.si_pid, 0)
 
-    def _accept_late(self, listener: scm.Socket) -> None:
-        """Whoever connected before the socket's name was gone hears of the end, too."""
-        poller = select.poll()
-        poller.register(listener.fileno(), select.POLLIN)
-        known = -1
-        while poller.poll(0) and known < len(self.clients):
-            known = len(self.clients)
-            self._accept(listener)
-
     def _drain_sources(self) -> None:
         """What the container wrote last: as much as a pipe holds. Nobody can write any more, or (in a shared PID
         namespace) somebody who does not stop."""
@@ -394,13 +380,12 @@ class Monitor:
             source.close()
         self.sources = {}
 
-    def _tell_all(self, message: Message) -> None:
-        for client in (self.owner, *self.clients.values()):
-            if client is not None:
-                try:
-                    send(client, message)
-                except OSError:
-                    continue
+    def _tell_owner(self, message: Message) -> None:
+        if self.owner is not None:
+            try:
+                send(self.owner, message)
+            except OSError:
+                return
 
 
 def _children(pid: int) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jubako.linux.scm import Socket
+    from jubako.runtime.monitor import Attendant
 
 SIGKILL = 9
 ROLES = (RUNTIME, SUPERVISOR)
@@ -296,22 +297,30 @@ def _supervise(job: Job, slots: Slots, ours: Socket, parent: Socket) -> None:
             for fd in streams:
                 os.close(fd)
             applier.wait_for_exec()
-            close_all_but((0, 1, 2, parent.fileno(), slots["init_pidfd"]))
+            network = slots.values.get("network")
+            kept = network.descriptors() if network is not None else ()
+            close_all_but((0, 1, 2, parent.fileno(), slots["init_pidfd"], *kept))
             _answer(parent, encode(Started(slots["init_pid"])))
-            code = _wait_for(slots["init_child"], slots["init_pidfd"], parent)
+            code = _wait_for(slots["init_child"], slots["init_pidfd"], parent, network)
         except JubakoError as failure:
             _answer(parent, encode(Failed.of(failure, failure.step[0] if failure.step else 0)))
     finally:
         os._exit(code)
 
 
-def _wait_for(pid: int, pidfd: int, parent: Socket) -> int:
-    """Pass signals on to process `pid` until it ends; its exit code as shells count it."""
-    waiting = poll()
-    waiting.register(pidfd, POLLIN)
-    waiting.register(parent.fileno(), POLLIN)
+def _wait_for(pid: int, pidfd: int, parent: Socket, network: Attendant | None) -> int:
+    """Pass signals on to process `pid` until it ends, and look after its network; its exit code as shells count it."""
     while True:
-        for fd, _event in waiting.poll():
+        helpers = network.watched() if network is not None else ()
+        waiting = poll()
+        for fd in (pidfd, parent.fileno(), *helpers):
+            waiting.register(fd, POLLIN)
+        ready = dict(waiting.poll())
+        if network is not None:
+            network.attend(ready)
+        for fd in ready:
+            if fd in helpers:
+                continue
             if fd == pidfd:
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 return 128 - code if code < 0 else code

@@ -115,10 +115,16 @@ class Jobs:
         self._count += 1
         directory = f"{self._files}/{self._count}"
         os.mkdir(directory, 0o755)
-        files = write_files(directory, request.spec, request.extras.hosts)
+        network = None
+        if request.extras.network is not None:
+            from jubako.engine.network import find_network
+
+            network = find_network(request.extras)
+        link = network.link if network is not None else None
+        files = write_files(directory, request.spec, request.extras.hosts, link)
         prepared = prepare(
             self._inner, self._ids, request, image=image, directory=self._scratch, files=files,
-            streams=STREAMS, supervised=False,
+            streams=STREAMS, supervised=False, network=network, run_directory=directory,
         )  # fmt: skip
         return self._template(prepared, stamp)
 

@@ -297,6 +297,24 @@ def test_the_path_of_the_directory_may_be_long_and_strange(case: Case, superviso
     assert supervisor.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
 
 
+def test_what_a_killed_supervisor_left_in_the_directory_is_no_obstacle(
+    case: Case, supervise: OpenSupervisor, run: Path
+) -> None:
+    first, second = supervise(), supervise()
+    connected(first, run, **case.options())
+    first.kill()
+    for name in ("pasta.ready", "slirp4netns.sock"):
+        (run / name).touch()
+    connected(second, run, **case.options())
+    assert second.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
+
+
+def test_a_directory_that_is_gone_is_an_error_in_words(case: Case, supervisor: Supervisor, tmp_path: Path) -> None:
+    made = supervisor.connect(tmp_path / "nowhere", **case.options())
+    assert "No such file or directory" in made["error"]
+    assert made["descriptors"] == 0
+
+
 def test_several_namespaces_have_each_its_own(case: Case, supervise: OpenSupervisor, tmp_path: Path) -> None:
     supervisors = [supervise() for _ in range(3)]
     for number, each in enumerate(supervisors):

@@ -217,7 +217,7 @@ WRONG_NAMESPACES: list[tuple[Callable[..., Any], tuple[str, ...], str]] = [
     (parse_namespace, ("pid", "container:", "pid"), "there is no such mode"),
     (parse_namespace, ("pid", "host:x", "pid"), "there is no such mode"),
     (parse_namespace, ("pid", "ns:x", "pid"), "the path 'x' must be absolute"),
-    (parse_namespace, ("network", "bridge", "network"), "the network 'bridge' is not supported yet"),
+    (parse_namespace, ("network", "bridge", "ns"), "there is no such mode"),
     (parse_ns, ("net",), "must be TYPE=private, TYPE=host or TYPE=PATH"),
     (parse_ns, ("net=",), "must be TYPE=private, TYPE=host or TYPE=PATH"),
     (parse_ns, ("foo=host",), "there is no namespace 'foo'"),

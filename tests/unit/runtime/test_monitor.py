@@ -17,6 +17,7 @@ from jubako.plan.step import INIT, Plan, Slots, Step, step
 from jubako.plan.steps.process import ConnectStreams
 from jubako.plan.steps.processes import CloneInit, CloneSupervisor
 from jubako.runtime.applier import Applier
+from jubako.runtime.clients import CONTROL
 from jubako.runtime.messages import (
     Attach,
     Attached,
@@ -31,7 +32,7 @@ from jubako.runtime.messages import (
     receive,
     send,
 )
-from jubako.runtime.monitor import CONTROL, Monitor, Watch
+from jubako.runtime.monitor import Monitor, Watch
 
 
 @step(actor=INIT)

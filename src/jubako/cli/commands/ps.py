@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from jubako.cli.commands.port import bracketed
 from jubako.cli.flags import LIST, NUMBER, SWITCH, Command, Flag, Values
 from jubako.cli.output import LIST_FLAGS, Column, duration_text, print_rows, short_id
 from jubako.errors import UsageError
@@ -37,12 +38,21 @@ COMMAND = Command(
     ),
 )
 
+
+
+def ports_text(ports: list[dict[str, Any]]) -> str:
+    """docker's form: `0.0.0.0:8080->80/tcp, ...`."""
+    form = "{}:{host_port}->{container_port}/{protocol}"
+    return ", ".join(form.format(bracketed(port["host_ip"]), **port) for port in ports)
+
+
 _COLUMNS = (
     Column("CONTAINER ID", "ID", show=short_id),
     Column("IMAGE", "Image", shrinks=True),
     Column("COMMAND", "Command", shrinks=True, show=lambda words: _shortened(" ".join(words)), no_trunc_show=" ".join),
     Column("CREATED", "RunningFor"),
     Column("STATUS", "Status"),
+    Column("PORTS", "Ports", show=ports_text, no_trunc_show=ports_text, shrinks=True),
     Column("NAMES", "Names"),
 )
 
@@ -77,12 +87,25 @@ def _row(container: Container) -> dict[str, Any]:
         "State": state.status,
         "Status": _status(state),
         "RunningFor": _ago(state.created),
+        "Ports": _ports(container),
         "Pid": state.pid,
         "ExitCode": state.exit_code,
         "Created": state.created,
         "Started": state.started,
         "Finished": state.finished,
     }
+
+
+def _ports(container: Container) -> list[dict[str, Any]]:
+    if not container.running or not container.document.get("extras", {}).get("network"):
+        return []
+    from jubako.engine.ports import published_ports
+    from jubako.paths import find_paths
+
+    return [
+        {"host_ip": one.host_address, "host_port": one.host_port, "container_port": one.port, "protocol": one.protocol}
+        for one in published_ports(find_paths(), container)
+    ]
 
 
 def _status(state: State) -> str:

@@ -11,7 +11,7 @@ from jubako.errors import UsageError
 from jubako.record import record
 from jubako.spec.types import TimeOffset
 
-PRIVATE, HOST, CONTAINER, PATH, NONE = "private", "host", "container", "ns", "none"
+PRIVATE, HOST, CONTAINER, PATH, NONE, DRIVER = "private", "host", "container", "ns", "none", "driver"
 
 TYPES = {
     "pid": "pid",
@@ -29,7 +29,8 @@ TYPES = {
 
 @record
 class Choice:
-    """What was said about one namespace; `target` is the container's name or the path. `flag` said it."""
+    """What was said about one namespace; `target` is the container's name or the path, or what the network is to be
+    connected by. `flag` said it."""
 
     type: str
     mode: str = PRIVATE
@@ -45,14 +46,14 @@ def parse_namespace(kind: str, value: str, flag: str) -> Choice:
             raise refuse(flag, value, f"the path {target!r} must be absolute")
         return Choice(kind, mode, target, flag)
     if not colon:
-        if mode in (PRIVATE, HOST):
+        if mode == HOST or (mode == PRIVATE and (kind, flag) != ("network", "network")):
             return Choice(kind, mode, "", flag)
         if mode == NONE and kind == "network":
             return Choice(kind, PRIVATE, "", flag)
         if kind == "ipc" and mode in (NONE, "shareable"):
             return Choice(kind, NONE if mode == NONE else PRIVATE, "", flag)
-    if kind == "network" and mode in ("bridge", "pasta", "slirp4netns", "default"):
-        raise refuse(flag, value, f"the network {mode!r} is not supported yet", "--network none or --network host")
+    if kind == "network" and flag == "network":  # whether there is such a driver is the network's to say
+        return Choice(kind, DRIVER, "default" if value == PRIVATE else value, flag)
     extra = "none, " if kind in ("network", "ipc") else ""
     raise refuse(flag, value, "there is no such mode", f"{extra}private, host, container:NAME or ns:PATH")
 

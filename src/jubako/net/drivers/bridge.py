@@ -48,4 +48,4 @@ class Bridge:
         if self._reservation is None:
             raise JubakoError("connect to the bridge network", reason="nothing was reserved there")
         self._reservation.attach(where.network)
-        return Connection(self._reservation.link())
+        return Connection(self._reservation.link(), keeper=self._reservation)

@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from jubako.net.helper import Helper
     from jubako.net.link import NetworkOptions, Where
 
 _READY = "pasta.ready"
@@ -72,14 +73,25 @@ class Pasta:
 
     def connect(self, where: Where) -> Connection:
         self._refuse_missing_routes()
+        try:
+            helper = self._start(where)
+        except OSError as failure:
+            raise JubakoError.from_os_error("start", self.name, failure) from failure
+        if not self._reaches_host():
+            close_loopback_of(helper)
+        return Connection(self.plan(), (helper,))
+
+    def _start(self, where: Where) -> Helper:
+        """The program, once its device is configured."""
         fifo = f"{where.directory}/{_READY}"
+        if os.path.lexists(fifo):  # of a supervisor that was killed
+            os.unlink(fifo)
         os.mkfifo(fifo, 0o600)
         ready = owner = -1
         try:
             ready = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             owner = _owner(where)
-            joins = "/proc/self/fd/1" if owner >= 0 else ""
-            command = self._command("/proc/self/fd/0", joins, fifo)
+            command = self._command("/proc/self/fd/0", "/proc/self/fd/1" if owner >= 0 else "", fifo)
 
             def run() -> NoReturn:
                 os.dup2(where.network, 0)
@@ -87,19 +99,15 @@ class Pasta:
                     os.dup2(owner, 1)
                 os.execv(command[0], command)
 
-            helper = start_function(
-                os.path.basename(command[0]), run, keep=(where.network, *((owner,) if owner >= 0 else ()))
-            )
+            helper = start_function(self.name, run, keep=(where.network, *((owner,) if owner >= 0 else ())))
             if not await_ready(helper, ready):
                 raise helper.failure()
-            if not self._reaches_host():
-                close_loopback_of(helper)
         finally:
             os.unlink(fifo)
             for fd in (ready, owner):
                 if fd >= 0:
                     os.close(fd)
-        return Connection(self.plan(), (helper,))
+        return helper
 
     def _command(self, network: str, user: str, ready: str) -> tuple[str, ...]:
         asked, layout, link = self._asked, self._layout, self.plan()

@@ -1,0 +1,185 @@
+"""Connections on their way in: taken on the host, asked of the connector, joined with what comes back.
+
+An attempt that is still on its way after a moment gets a second one beside it that does not keep the client's address:
+where packets to that address do not come back (a packet filter inside that sends the connection on to somebody else)
+the first one never gets there. Whichever is connected first stays.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import time
+from select import EPOLLOUT
+
+from jubako.net.ports.connector import Answer, Request
+from jubako.net.ports.pump import reset
+from jubako.net.ports.wire import Mailbox
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jubako.linux.scm import Socket
+    from jubako.net.ports.loop import Loop
+    from jubako.net.ports.spec import PortSpec
+
+MOST_ASKED = 64
+"""Requests on their way at a time: their answers fit into the socket's buffer, so neither end waits for the other."""
+_SECOND_ATTEMPT_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0
+_AGAIN_SECONDS = 60.0
+"""How long a port goes without clients' addresses after they did not work."""
+
+
+class Asking:
+    """The connector, as the first process sees it."""
+
+    def __init__(self, loop: Loop, link: Socket, ended: Callable[[], None]) -> None:
+        self.asked: dict[int, Callable[[Answer, Socket | None], None]] = {}
+        self.waiting: list[Callable[[], None]] = []
+        self.number = 0
+        self.mailbox = Mailbox(loop, link, self._take, ended)
+        self.loop = loop
+
+    def has_room(self) -> bool:
+        """Whether one more request may be made; if not, `waiting` is called when it may."""
+        return len(self.asked) < MOST_ASKED
+
+    def ask(
+        self,
+        port: PortSpec,
+        client: tuple[object, ...],
+        keep: bool,
+        first: int,
+        take: Callable[[Answer, Socket | None], None],
+    ) -> None:
+        """Ask for a socket for `client` to what `port` leads to; `take` gets it."""
+        self.number += 1
+        kind, family = port.protocol[:3], port.protocol[3:]
+        address, number = str(client[0]), int(str(client[1]))
+        request = Request(self.number, kind, family, port.address, port.port, address, number, keep, first)
+        self.asked[self.number] = take
+        self.mailbox.send(request.words())
+
+    def release(self, target: str, client: str) -> None:
+        """A connection that kept its client's address is closed."""
+        self.mailbox.send(("release", target, client))
+
+    def forget(self, kind: str, port: int) -> None:
+        """Nothing is published from this port inside any more."""
+        self.mailbox.send(("forget", kind, port))
+
+    def _take(self, words: list[str], descriptors: tuple[int, ...]) -> None:
+        answer = Answer.read(words)
+        take = self.asked.pop(answer.number)
+        socket = _socket.socket(-1, -1, -1, fileno=descriptors[0]) if descriptors else None
+        take(answer, socket)
+        if self.waiting and self.has_room():
+            self.loop.soon += self.waiting
+            self.waiting = []
+
+
+class Joining:
+    """One client of a TCP port, until it is joined with a socket inside or turned away."""
+
+    def __init__(
+        self,
+        asking: Asking,
+        port: PortSpec,
+        client: Socket,
+        address: tuple[object, ...],
+        keep: Keeping,
+        done: Callable[[Socket | None, Answer | None], None],
+    ) -> None:
+        self.asking = asking
+        self.port = port
+        self.client = client
+        self.address = address
+        self.keep = keep
+        self.done = done
+        self.attempts: dict[int, tuple[Socket, Answer]] = {}
+        """By descriptor: those that are on their way."""
+        self.asked = 0
+        self.over = False
+        self.since = time.monotonic()
+        self._ask(keep.now(), 0)
+
+    def look(self) -> None:
+        """Begin a second attempt, or give up, when it is time."""
+        age = time.monotonic() - self.since
+        if age > _PATIENCE_SECONDS:
+            self._finish(None, None)
+        elif age > _SECOND_ATTEMPT_SECONDS and not self.asked and len(self.attempts) == 1:
+            ((_socket, answer),) = self.attempts.values()
+            if answer.kept:
+                self._ask(False, answer.index)
+
+    def _ask(self, keep: bool, first: int) -> None:
+        self.asked += 1
+        self.asking.ask(self.port, self.address, keep, first, self._take)
+
+    def _take(self, answer: Answer, socket: Socket | None) -> None:
+        self.asked -= 1
+        if self.over:
+            self._drop(socket, answer)
+        elif socket is None:
+            if not self.attempts and not self.asked:
+                self._finish(None, None)
+        elif answer.pending:
+            self.attempts[socket.fileno()] = (socket, answer)
+            fd = socket.fileno()
+            self.asking.loop.add(fd, EPOLLOUT, lambda _events: self._on_event(fd))
+        else:
+            self._finish(socket, answer)
+
+    def _on_event(self, fd: int) -> None:
+        if fd not in self.attempts:
+            return
+        socket, answer = self.attempts.pop(fd)
+        self.asking.loop.remove(fd)
+        error = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if not error:
+            if not answer.kept and self.attempts:
+                self.keep.failed(self.port)
+            self._finish(socket, answer)
+            return
+        self._drop(socket, answer)
+        if error in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH) and not self.attempts:
+            self._ask(answer.kept, answer.index + 1)
+        elif not self.attempts and not self.asked:
+            self._finish(None, None)
+
+    def _finish(self, socket: Socket | None, answer: Answer | None) -> None:
+        self.over = True
+        for fd, (other, its) in list(self.attempts.items()):
+            self.asking.loop.remove(fd)
+            self._drop(other, its)
+        self.attempts = {}
+        if socket is None:
+            reset(self.client)
+        self.done(socket, answer)
+
+    def _drop(self, socket: Socket | None, answer: Answer) -> None:
+        if socket is not None:
+            socket.close()
+            if answer.kept:
+                self.asking.release(answer.target, str(self.address[0]))
+
+
+class Keeping:
+    """Whether the clients of a port keep their addresses; not for a while after that did not work."""
+
+    def __init__(self, wanted: bool, say: Callable[[str], None]) -> None:
+        self.wanted = wanted
+        self.say = say
+        self.until = 0.0
+
+    def now(self) -> bool:
+        """Whether to try."""
+        return self.wanted and time.monotonic() >= self.until
+
+    def failed(self, port: PortSpec) -> None:
+        """A connection came about only without."""
+        self.until = time.monotonic() + _AGAIN_SECONDS
+        self.say(f"port {port}: answers to a client's own address do not come back: it is not kept for a while")
