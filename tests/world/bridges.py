@@ -282,10 +282,11 @@ class _Commander:
         found = {"keeper": pid}
         waiting = [pid]
         while waiting:
-            for child in _children_of(waiting.pop()):
+            for child in _children_of(waiting.pop(0)):
                 waiting.append(child)
                 comm = Path(f"/proc/{child}/comm").read_text().strip()
-                found["router" if "router" in comm else "names" if "name" in comm else "uplink"] = child
+                name = "router" if "router" in comm else "names" if "name" in comm else "uplink"
+                found.setdefault(name, child)  # the router's comes before that of whoever holds its helper
         return found
 
     def left(self) -> list[str]:

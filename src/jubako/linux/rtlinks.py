@@ -14,17 +14,20 @@ from _struct import pack, unpack_from
 from jubako.linux.rtnetlink import _attribute as attribute
 from jubako.linux.rtnetlink import _Connection
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 18, 20, 24
-_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWNEIGH = 16, 17, 18, 20, 24, 28
+_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_LEARNING = 4, 5, 8
 _IFLA_BR_FORWARD_DELAY, _IFLA_BR_MCAST_SNOOPING = 1, 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 4, 5, 6
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
+_NDA_LLADDR, _NUD_NOARP, _NTF_MASTER = 2, 0x40, 0x04
 _NESTED = 0x8000
 _IFF_UP = 1
+_AF_BRIDGE = 7
 _ETH_ALEN = 6
 
 
@@ -80,6 +83,16 @@ class Links(_Connection):
         body += _kind("veth", attribute(_VETH_INFO_PEER | _NESTED, other))
         self.tell(_RTM_NEWLINK, _CREATE | _EXCL, body, name)
         return self.find(name)
+
+    def pin(self, index: int, hardware: bytes) -> None:
+        """Let a bridge's port have this hardware address and learn no other: what is behind it can neither draw away
+        what is meant for others, nor fill the bridge's table with addresses that it makes up."""
+        learning = attribute(_IFLA_BRPORT_LEARNING, b"\0")
+        slave = attribute(_IFLA_INFO_SLAVE_KIND, b"bridge") + attribute(_IFLA_INFO_SLAVE_DATA | _NESTED, learning)
+        self.tell(_RTM_NEWLINK, 0, _link(index) + attribute(_IFLA_LINKINFO | _NESTED, slave), f"device {index}")
+        entry = pack("=BBHiHBB", _AF_BRIDGE, 0, 0, index, _NUD_NOARP, _NTF_MASTER, 0)
+        entry += attribute(_NDA_LLADDR, hardware)
+        self.tell(_RTM_NEWNEIGH, _CREATE | _REPLACE, entry, f"address of device {index}")
 
     def remove(self, index: int) -> None:
         """Take a device away, with the other end of its pair; one that is gone is no error."""

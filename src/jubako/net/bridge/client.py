@@ -100,7 +100,10 @@ class Reservation:
         """Connect the network namespace of this descriptor, which is made anew if it was done before. With `life`, a
         pidfd, the container stays on its networks until that process ends, and this connection may be closed."""
         descriptors = (namespace, life) if life >= 0 else (namespace,)
-        self._learn(_ask(self.socket, {"do": "attach"}, descriptors))
+        try:
+            self._learn(_ask(self.socket, {"do": "attach"}, descriptors))
+        except ConnectionResetError:
+            raise JubakoError("connect to the bridge network", reason="the keeper has just ended") from None
 
     def read_notice(self) -> str:
         """What the keeper has to say, for the log, when the descriptor is readable. After its end the connection is
@@ -151,13 +154,20 @@ def neighbours(paths: Paths, base: Base | None) -> list[Neighbour]:
     socket = _connect(keeper_directory(paths, base))
     if socket is None:
         return []
+    found: list[Neighbour] = []
     try:
-        answer = _ask(socket, {"do": "members"})
-    except ConnectionResetError:
+        more = True
+        while more:
+            answer = _ask(socket, {"do": "members", "after": len(found)})
+            more = answer["more"]
+            found += [
+                Neighbour(one["id"], one["name"], tuple(map(load_place, one["ports"]))) for one in answer["members"]
+            ]
+    except ConnectionResetError:  # it ends, since nobody is left
         return []
     finally:
         socket.close()
-    return [Neighbour(one["id"], one["name"], tuple(map(load_place, one["ports"]))) for one in answer["members"]]
+    return found
 
 
 def is_running(paths: Paths, base: Base | None) -> bool:
@@ -261,6 +271,10 @@ def _change(paths: Paths, base: Base | None, request: dict[str, Any]) -> tuple[P
         raise NotFoundError("find container", request["id"][:12], reason="it is on no bridge network now")
     try:
         return tuple(load_place(entry) for entry in _ask(socket, request)["ports"])
+    except ConnectionResetError:
+        raise JubakoError(
+            "change the networks of container", request["id"][:12], reason="the keeper has ended"
+        ) from None
     finally:
         socket.close()
 

@@ -14,6 +14,7 @@ import time
 from jubako.errors import JubakoError, NotFoundError, UsageError
 from jubako.linux import scm
 from jubako.linux.netlink import set_link_up
+from jubako.linux.rlimit import get_rlimit, set_rlimit
 from jubako.net.bridge import wire
 from jubako.net.bridge.members import Member
 from jubako.net.bridge.names import NameServer
@@ -31,6 +32,9 @@ FIRST_SECONDS = 20.0
 """How long a keeper to which nobody comes stays."""
 UPLINK_SECONDS = 30.0
 _LOCK_MILLISECONDS = 50
+_PAUSE = 0.02
+_MEMBERS_AT_ONCE = 64
+"""A packet holds no more than some hundred."""
 _NAME_SERVERS = 20
 """How often the name server is started anew before that is given up."""
 _NOTICES, _NOTICE_SECONDS = 30, 60.0
@@ -58,6 +62,8 @@ class Router:
         self.directory = directory
         self.listener = listener
         self.control = control
+        _, most = get_rlimit("RLIMIT_NOFILE")
+        set_rlimit("RLIMIT_NOFILE", most, most)  # two or three for each container
         set_link_up("lo")
         sysctl = Sysctl(paths.foreign_proc)
         sysctl.set("net/ipv4/ip_forward", "1")
@@ -83,7 +89,11 @@ class Router:
                 poller.register(fd, select.POLLIN)
             waits = not self.connections and not self.members
             for fd, _event in poller.poll(_LOCK_MILLISECONDS if waits else None):
-                self._serve(fd)
+                try:
+                    self._serve(fd)
+                except (JubakoError, OSError) as failure:  # what goes wrong for one is not the end of all others
+                    self._notice(f"the router of bridge networks could not serve: {failure}")
+                    time.sleep(_PAUSE)
             if self.connections or self.members:
                 deadline = 0.0
             elif time.monotonic() >= deadline:
@@ -159,7 +169,7 @@ class Router:
             if what == "remove":
                 return self._remove(document)
             if what == "members":
-                return {"members": [member.describe() for member in self.members.values()]}
+                return self._list(int(document.get("after", 0)))
             raise UsageError("serve a request", str(what), reason="there is no such request")
         finally:
             for left in descriptors:
@@ -207,6 +217,12 @@ class Router:
             raise NotFoundError("disconnect", member.name, reason=f"it is not on the network {document['network']}")
         member.leave(self.switch, document["network"])
         return self._given(member)
+
+    def _list(self, after: int) -> dict[str, Any]:
+        """Members from this number on, as many as go into one answer."""
+        chosen = list(self.members.values())[after : after + _MEMBERS_AT_ONCE]
+        more = after + len(chosen) < len(self.members)
+        return {"members": [member.describe() for member in chosen], "more": more}
 
     def _member(self, document: dict[str, Any]) -> Member:
         member = self.members.get(str(document["id"]))

@@ -146,6 +146,7 @@ class Switch:
         if there.has(port.device):
             raise JubakoError("make the device", port.device, reason="the container has one of this name")
         port.index = self.links.add_pair(name, bridge.index, namespace, port.device, port.hardware, bridge.mtu)
+        self.links.pin(port.index, port.hardware)
         self.sysctl.try_to_set(f"net/ipv6/conf/{name}/disable_ipv6", "1")
         index = there.find(port.device)
         for address in port.with_prefixes():
