@@ -50,7 +50,7 @@ def _fill_streams() -> None:
 if __name__ == "__main__":
     _fill_streams()
     _find_package()
-    if sys.flags.no_site and sys.argv[1:2] in (["run"], ["oci"]):
+    if sys.flags.no_site and sys.argv[1:2] in (["run"], ["oci"], ["rootless"]):
         from jubako.startpack import start
 
         start()

@@ -1,6 +1,7 @@
 """The start pack: the code of all modules that a command loads, in one file of jubako's cache.
 
-There is one for `jubako run`, and for the OCI runtime three: for what makes containers, for `exec`, and for the rest.
+There is one for `jubako run`, one for `jubako rootless`, and for the OCI runtime three: for what makes containers, for
+`exec`, and for the rest.
 
 Finding, opening and reading eighty small files costs a start more than all that it then does before the container is
 there; one file costs a third of that. The first run without a valid pack writes one, the others read it. It is a cache:
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _HEADER = b"jubako start pack 2\n" + MAGIC_NUMBER
-RUN, OCI_CREATE, OCI_EXEC, OCI_START = "run", "oci-create", "oci-exec", "oci-start"
+RUN, ROOTLESS = "run", "rootless"
+OCI_CREATE, OCI_EXEC, OCI_START = "oci-create", "oci-exec", "oci-start"
 _LAST = {
     RUN: "jubako.engine.run",
+    ROOTLESS: "jubako.rootless.start",
     OCI_CREATE: "jubako.oci.running",
     OCI_EXEC: "jubako.oci.exec",
     OCI_START: "jubako.oci.state",
@@ -86,7 +89,7 @@ def start() -> NoReturn:
     kind = kind_of(sys.argv[1:])
     debug = bool(os.environ.get("JUBAKO_DEBUG")) or "--debug" in sys.argv[1:5]
     pack = "" if debug or not kind else find_pack(kind)
-    used = not pack or use(pack, _LAST[kind]) or "explain" in sys.argv[1:2]  # explain promises to write nothing
+    used = not pack or use(pack, _LAST[kind]) or _explains(sys.argv[1:])
     from jubako.cli.main import entry
 
     entry(None if used else lambda: keep(pack, kind))
@@ -95,8 +98,13 @@ def start() -> NoReturn:
 def kind_of(words: list[str]) -> str:
     """Which pack the command line has; empty for none. A flag's value that is a command's name only costs time."""
     if words[:1] != ["oci"]:
-        return RUN
+        return ROOTLESS if words[:1] == ["rootless"] else RUN
     return next((_OCI_COMMANDS[word] for word in words[1:] if word in _OCI_COMMANDS), "")
+
+
+def _explains(words: list[str]) -> bool:
+    """Whether the command promises to write nothing."""
+    return words[:1] == ["explain"] or (words[:1] == ["rootless"] and "--explain" in words)
 
 
 def list_of(kind: str) -> str:

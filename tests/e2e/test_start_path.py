@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jubako.startpack import OCI_CREATE, OCI_EXEC, OCI_START, RUN
+from jubako.startpack import OCI_CREATE, OCI_EXEC, OCI_START, ROOTLESS, RUN
 from world.start_path import HEAVY, kept, modules_by_kind
 
 
@@ -18,13 +18,13 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, busybox_rootfs: Path) -> di
     return modules_by_kind(tmp_path_factory.mktemp("bundles"), busybox_rootfs)
 
 
-@pytest.mark.parametrize("kind", [RUN, OCI_CREATE, OCI_EXEC, OCI_START])
+@pytest.mark.parametrize("kind", [RUN, ROOTLESS, OCI_CREATE, OCI_EXEC, OCI_START])
 def test_a_start_loads_nothing_heavy(loaded: dict[str, list[str]], kind: str) -> None:
     heavy = HEAVY.intersection(loaded[kind])
     assert not heavy, f"{', '.join(sorted(heavy))} on the start path: import inside the function that needs it"
 
 
-@pytest.mark.parametrize("kind", [RUN, OCI_CREATE, OCI_EXEC, OCI_START])
+@pytest.mark.parametrize("kind", [RUN, ROOTLESS, OCI_CREATE, OCI_EXEC, OCI_START])
 def test_a_start_loads_the_modules_of_the_kept_list(loaded: dict[str, list[str]], kind: str) -> None:
     found, known = set(loaded[kind]), set(kept(kind))
     more = {name for name in found - known if name.startswith("jubako") or not name.startswith("_")}

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import jubako
-from jubako.startpack import OCI_CREATE, OCI_EXEC, OCI_START, RUN, list_of
+from jubako.startpack import OCI_CREATE, OCI_EXEC, OCI_START, ROOTLESS, RUN, list_of
 from world.rootfs import make_busybox_rootfs
 
 HEAVY = frozenset(
@@ -36,6 +36,11 @@ def modules_by_kind(directory: Path, rootfs: Path) -> dict[str, list[str]]:
     """The modules of each start pack; containers of `rootfs` are made, with bundles in `directory`."""
     run = [modules_of("run", "--rm", "--network", n, "--rootfs", str(rootfs), "/bin/true") for n in ("none", "pasta")]
     found = {RUN: list(dict.fromkeys([*run[0], *run[1]]))}
+    fake = modules_of("rootless", "true")
+    for network in ("slirp4netns", "pasta"):
+        flags = ("--copy-up=/etc", "--pidns", f"--net={network}", "--port-driver=builtin")
+        fake += modules_of("rootless", *flags, "true")
+    found[ROOTLESS] = list(dict.fromkeys(fake))
     bundle = make_bundle(directory / "bundle", rootfs, ["sleep", "60"])
     once = make_bundle(directory / "once", rootfs, ["true"])
     oci = ("oci", "--root", str(directory / "oci"))

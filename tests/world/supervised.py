@@ -24,6 +24,8 @@ from jubako.linux.rtnetlink import device_index, set_up
 from jubako.net import outside
 from jubako.net.link import Connection, Link, Where
 
+_OPEN: list[socket.socket] = []
+
 
 class Refused(Exception):
     """What the driver said; the text that a user sees."""
@@ -40,9 +42,11 @@ class Supervised:
         self.link, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.child = os.fork()
         if self.child == 0:
-            self.link.close()
+            for link in (self.link, *_OPEN):  # who held another one's open would keep its world alive
+                link.close()
             _to_the_end(lambda: _be_base(there, directory, prepare, request))
         there.close()
+        _OPEN.append(self.link)
         self.link.settimeout(90)
         self.supervisor: int = self._receive()
 
@@ -73,6 +77,7 @@ class Supervised:
 
     def close(self) -> None:
         self.link.close()
+        _OPEN[:] = [link for link in _OPEN if link is not self.link]
         if self.child:
             os.waitpid(self.child, 0)
             self.child = 0

@@ -131,6 +131,9 @@ def _unknown(said: str, noun: str, word: str, known: list[str]) -> UsageError:
 
 def _dispatch(name: str, words: list[str]) -> int:
     module = load(name)
+    respell = getattr(module, "respell", None)
+    if respell is not None:  # flags as another program spells them, in whose place the command is
+        words = respell(words)
     values = parse(module.COMMAND, words)
     if values.help:
         from jubako.cli import help as pages

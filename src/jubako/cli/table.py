@@ -26,6 +26,7 @@ class Entry:
 
 _RUN, _CONTAINERS, _IMAGES, _NETWORKS, _MACHINE = "Running", "Containers", "Images", "Networks", "This machine"
 _OCI = "OCI runtime, for engines"
+_ROOT = "Fake root, also installed as rootlesskit"
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run a command in a new container", _RUN),
@@ -88,6 +89,9 @@ COMMANDS: dict[str, Entry] = {
     "oci restore": Entry("oci.restore", "make a container from a checkpoint", _OCI),
     "oci spec": Entry("oci.spec", "write a config.json to begin with", _OCI),
     "oci features": Entry("oci.features", "print what this runtime can do", _OCI),
+    "rootless": Entry("rootless", "run a command in a fake root: as root, with the host's files", _ROOT),
+    "rootlessctl": Entry("rootlessctl", "publish ports of a fake root, and show what it is", _ROOT),
+    "rootlesskit-docker-proxy": Entry("docker_proxy", "publish one port of a fake root, for dockerd", _ROOT),
     "doctor": Entry("doctor", "find out what this machine can and cannot do for containers", _MACHINE),
     "info": Entry("info", "tell what was chosen on this machine, and why", _MACHINE),
     "system shutdown": Entry("system_shutdown", "end the process that keeps this user's base user namespace", _MACHINE),
@@ -182,7 +186,7 @@ def other_names(name: str) -> tuple[str, ...]:
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The visible commands by heading, as (name, summary)."""
-    for title in (_RUN, _CONTAINERS, _IMAGES, _NETWORKS, _OCI, _MACHINE):
+    for title in (_RUN, _CONTAINERS, _IMAGES, _NETWORKS, _ROOT, _OCI, _MACHINE):
         entries = [
             (name, entry.summary) for name, entry in COMMANDS.items() if entry.group == title and not entry.hidden
         ]

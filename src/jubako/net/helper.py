@@ -90,6 +90,9 @@ def start_program(argv: tuple[str, ...], *, keep: tuple[int, ...] = ()) -> Helpe
     def run() -> NoReturn:
         for fd in keep:
             os.set_inheritable(fd, True)
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them, and exec would pass that on
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         os.execv(argv[0], argv)
 
     return _fork(os.path.basename(argv[0]), run, keep)

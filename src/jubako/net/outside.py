@@ -13,7 +13,7 @@ import os
 
 from jubako.errors import JubakoError
 from jubako.linux import scm
-from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, owner_namespace, setns
+from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, owner_namespace, parent_namespace, setns
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.prctl import has_no_new_privs, set_dumpable, set_parent_death_signal
 from jubako.record import record
@@ -159,13 +159,26 @@ def _hold(network: int) -> tuple[int, int]:
 
 
 def _enter(network: int) -> None:
-    """Into the namespace through its owner, of which this user is the maker; then to be seen by this user's programs,
-    which the kernel has forbidden with the change of rights. It holds no secret: all it does is wait."""
-    owner = owner_namespace(network)
-    if not os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user")):
-        setns(owner, CLONE_NEWUSER)
+    """Into the namespace, and to be seen by this user's programs, which the kernel forbids with a change of rights.
+
+    An ordinary user has rights over it in a user namespace around it that he has made. The outermost one is taken, not
+    the network's own: this process is still in the host's mount namespace, and who is root of a container, and sees
+    the host's pids, may trace what is in the container's user namespace.
+    """
+    if os.geteuid() != 0:
+        setns(_outermost(owner_namespace(network)), CLONE_NEWUSER)
     setns(network, CLONE_NEWNET)
     set_dumpable(True)
+
+
+def _outermost(user: int) -> int:
+    """The user namespace right below this process's own that `user` is in, or is."""
+    own = os.stat("/proc/self/ns/user")
+    while True:
+        parent = parent_namespace(user)
+        if os.path.samestat(os.fstat(parent), own):
+            return user
+        user = parent
 
 
 def _run(argv: tuple[str, ...]) -> Attempt:

@@ -77,7 +77,7 @@ def test_networks_are_apart_and_a_container_may_be_on_two(serve: Callable[..., N
     assert "web" in told.stderr
 
 
-def test_a_container_is_put_on_a_network_and_taken_off_while_it_runs(serve: Callable[..., None], jubako: Command) -> None:
+def test_a_container_is_put_on_a_network_and_taken_off_as_it_runs(serve: Callable[..., None], jubako: Command) -> None:
     jubako("network", "create", "late", check=True)
     serve("web", "--network", "bridge")
     serve("db", "--network", "late")

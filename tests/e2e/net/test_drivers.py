@@ -261,6 +261,12 @@ def test_a_helper_that_fails_at_its_start_is_quoted_and_leaves_nothing(
     assert list(run.iterdir()) == []
 
 
+def test_the_hosts_mounts_stay_as_they_are(case: Case, supervisor: Supervisor, run: Path) -> None:
+    connected(supervisor, run, **case.options())
+    assert supervisor.inside("name", "10.0.2.3") == ANSWERS[RESOLVER]  # so it has made its own sandbox
+    assert supervisor.ask("look")["mounts"] is True
+
+
 def test_a_helper_that_is_killed_is_known_to_be_over(case: Case, supervisor: Supervisor, run: Path) -> None:
     made = connected(supervisor, run, **case.options())
     assert supervisor.ask("look")["over"] == [False]
@@ -348,6 +354,7 @@ def check_what_matters(case: Case, host: Host, supervisor: Supervisor, run: Path
     supervisor.inside("forge", "tap0", "10.0.2.2", "127.0.0.1", LOOPBACK_PORT, "udp")
     assert supervisor.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
     assert host.heard() == []
+    assert supervisor.ask("look")["mounts"] is True
 
 
 def test_a_namespace_of_the_supervisors_own_user_namespace(

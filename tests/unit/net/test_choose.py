@@ -73,6 +73,8 @@ def test_an_unknown_driver_is_refused_with_those_that_there_are() -> None:
         ("pasta", {"mtu": 67}),
         ("pasta", {"mtu": 1279, "ipv6": True}),
         ("pasta", {"arguments": ("--netns", "/x")}),
+        ("pasta", {"ports": "slirp4netns"}),
+        ("slirp4netns", {"ports": "implicit"}),
         ("slirp4netns", {"rules": ("x",)}),
         ("slirp4netns", {"sandbox": "maybe"}),
         ("slirp4netns", {"cidr": "10.0.2.7/24"}),

@@ -71,7 +71,7 @@ def run(values: Values) -> int:
     if values.json:
         print_json(explanation.as_data())
     else:
-        _show(explanation)
+        show(explanation)
     return 0
 
 
@@ -85,7 +85,7 @@ def _explain(command: Command, asked: Values) -> Explanation:
     return explain_run(run_options(asked, command.name), start=command is RUN)
 
 
-def _show(explanation: Explanation) -> None:
+def show(explanation: Explanation) -> None:
     paint = _Paint()
     for number, section in enumerate(explanation.sections):
         print(("\n" if number else "") + paint.strong(section.title))

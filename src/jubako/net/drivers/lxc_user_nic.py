@@ -64,6 +64,7 @@ class LxcUserNic:
         except OSError as failure:
             hint = f"start it (systemctl start lxc-net makes {_BRIDGE}), or name another one"
             raise JubakoError("find the bridge", self.bridge, reason="there is none", hint=hint) from failure
+        self._check_free(where)
         done = outside.ask(where.outside, self.request(), where.network)
         if done.code:
             raise self._refused(done)
@@ -79,6 +80,15 @@ class LxcUserNic:
             mtu=mtu,
         )
         return Connection(link, (helper,))
+
+    def _check_free(self, where: Where) -> None:
+        """The program would leave its device behind, under another name, where this one is taken."""
+
+        def look() -> tuple[bytes, tuple[int, ...]]:
+            rtnetlink.free_name(self.device)
+            return b"", ()
+
+        inside(where, look, "make the device")
 
     def _lease(self, where: Where) -> tuple[dhcp.Answer, int, float]:
         """The device up and with an address. The bridge's MTU is the most that passes."""

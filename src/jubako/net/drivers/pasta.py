@@ -40,7 +40,7 @@ class Pasta:
     ports: tuple[str, ...] = ("builtin", "implicit")
 
     def __init__(self, options: NetworkOptions) -> None:
-        refuse(self.name, options, ("rules", "bridge", "sandbox", "seccomp"))
+        refuse(self.name, options, ("rules", "bridge", "sandbox", "seccomp"), self.ports)
         self._asked = pasta_arguments.read(options.arguments)
         if self._asked.ipv6:
             options = replace(options, ipv6=True)
@@ -128,7 +128,8 @@ class Pasta:
             words.append("--ipv6-only" if asked.only == "6" else "--ipv4-only")
         for flag in ("-t", "-u", "-T", "-U"):
             if flag not in asked.forwards:
-                words += [flag, "none"]
+                implicit = self._options.ports == "implicit" and flag in ("-t", "-u")
+                words += [flag, "auto" if implicit else "none"]
         words += asked.others
         # Root of the supervisor's namespace stays what it is, or it could not join the other one any more.
         words += ["--runas", "0:0", "--no-netns-quit", "--pid", ready, "--netns", network]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 
 from jubako.errors import JubakoError, UsageError
+from jubako.linux.clone import CLONE_NEWNS, unshare
+from jubako.linux.mount import MS_REC, MS_SLAVE, mount
 from jubako.net.enter import inside
 from jubako.net.guard import close_loopback_of
 from jubako.net.helper import await_ready, start_function
@@ -38,7 +40,7 @@ class Slirp4netns:
         for key, choice in (("sandbox", options.sandbox), ("seccomp", options.seccomp)):
             if choice not in _CHOICES:
                 raise UsageError(f"read {key} of slirp4netns", choice, reason="it is none of auto, true and false")
-        refuse(self.name, options, ("rules", "bridge"))
+        refuse(self.name, options, ("rules", "bridge"), self.ports)
         self._layout = Layout.of(self.name, options)
         self._program = find_program(options.program or self.name, self.name)
         self._options = options
@@ -71,6 +73,7 @@ class Slirp4netns:
         """The program, once its device is configured."""
         if os.path.lexists(f"{where.directory}/{_SOCKET}"):  # of a supervisor that was killed
             os.unlink(f"{where.directory}/{_SOCKET}")
+        options = self._options
         ready, writer = os.pipe2(os.O_CLOEXEC)
         users = ("--userns-path", f"/proc/self/fd/{where.user}") if where.user >= 0 else ()
         # A path may be too long for a socket's address, and a descriptor of the directory would be a way out of the
@@ -80,6 +83,11 @@ class Slirp4netns:
         def run() -> NoReturn:
             for fd in keep:
                 os.set_inheritable(fd, True)
+            if options.sandbox != "false":
+                # What it unmounts for its sandbox would vanish from the host's own table where that is shared, and
+                # where we are the machine's root: so it gets a copy from which nothing comes back.
+                unshare(CLONE_NEWNS)
+                mount(None, "/", None, MS_REC | MS_SLAVE)
             os.chdir(where.directory)
             os.execv(command[0], command)
 

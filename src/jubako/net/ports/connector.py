@@ -99,7 +99,7 @@ def run_connector(where: Where, link: Socket, ready: int, own: dict[int, str]) -
     `own` has the container's addresses by family.
     """
     enter(where)
-    keep = caps.mask(RIGHTS)
+    keep = caps.mask(RIGHTS) & caps.capget().permitted
     caps.capset(keep, keep, 0)
     connector = Connector(own)
     os.write(ready, b"ready")

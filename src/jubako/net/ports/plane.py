@@ -73,6 +73,7 @@ class Plane:
         self.loop = Loop()
         self.code = 0
         self.control = control
+        control.setblocking(False)
         self.keep_clients = keep_clients
         self.budget = Budget(self.loop, limit)
         self.pump = Pump(self.loop, Pipes(self.budget), self._closed)
@@ -83,13 +84,16 @@ class Plane:
         self.kept: dict[int, tuple[str, str]] = {}
         """Of connections that have their client's address: where it is to be released."""
         self.number = 0
-        self.loop.add(control.fileno(), EPOLLIN, self._on_control)
+        # Sockets are closed at once only when a turn's events are done, and `remove` has to have closed them.
+        self.loop.add(control.fileno(), EPOLLIN, lambda _events: self.loop.soon.append(self._on_control))
 
     # --- what the supervisor says -------------------------------------------------------------------------------------
 
-    def _on_control(self, _events: int) -> None:
+    def _on_control(self) -> None:
         try:
             data, _none = scm.receive(self.control)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:
