@@ -32,7 +32,8 @@ class Bridges:
         self.directory = directory
         into: tuple[str, ...] = ()
         if host is not None:
-            into = ("nsenter", "--target", str(host.pid), "--user", "--net", "--mount", "--wdns=/", "--")
+            users = ("--user",) if os.getuid() else ()  # root's host has no user namespace of its own
+            into = ("nsenter", "--target", str(host.pid), *users, "--net", "--mount", "--wdns=/", "--")
         command = (*into, sys.executable, "-m", "world.bridges", str(directory), str(int(host is None)), str(int(nft)))
         paths = os.pathsep.join(path for path in sys.path if path)
         environment = {**os.environ, "PYTHONPATH": paths}

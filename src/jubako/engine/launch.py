@@ -201,9 +201,10 @@ class _Launch:
 
     def _reserve(self, network: Network) -> Network:
         """The same with places on bridge networks, whose keeper holds them as long as somebody has the connection."""
-        from jubako.engine.networks import asked_of, reserve_places, running_base, write_places
+        from jubako.engine.networks import asked_of, reserve_places, write_places
+        from jubako.runtime.base import Base
 
-        base = running_base(self.paths)
+        base = Base(self.basis.fd, self.basis.ids, 0) if self.basis.fd >= 0 else None
         places = asked_of(self.container)
         self.reservation = reserve_places(self.paths, base, self.container.id, self.container.name, places)
         write_places(self.run_directory, self.reservation.places)

@@ -230,12 +230,7 @@ def _make(paths: Paths, base: Base | None, directory: str) -> tuple[scm.Socket, 
     try:
         socket = _connect(directory)
         killed = socket is None and os.path.exists(f"{directory}/{wire.SOCKET}")
-        if socket is None:
-            start_keeper(paths, base, directory)
-            socket = _connect(directory)
-        if socket is None:
-            raise JubakoError("connect to", "the keeper of bridge networks", reason="it has ended already")
-        return socket, killed
+        return socket or start_keeper(paths, base, directory), killed
     finally:
         lock.release()
 

@@ -75,29 +75,37 @@ class KeeperLock:
             self.fd = -1
 
 
-def start_keeper(paths: Paths, base: Base | None, directory: str) -> None:
-    """Make the keeper; returns when it takes connections. The caller holds the lock. Raises `JubakoError`."""
+def start_keeper(paths: Paths, base: Base | None, directory: str) -> scm.Socket:
+    """Make the keeper; the first connection to it, when it takes others. The caller holds the lock.
+
+    It has that connection from its birth on, so it ends if the caller is killed meanwhile. Raises `JubakoError`.
+    """
     make_run_directories(paths)
     make_directory(directory)
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = scm.pair()
     pid = os.fork()
     if pid == 0:
-        _leave(paths, base, directory, writer)
+        ours.close()
+        _leave(paths, base, directory, writer, theirs)
     os.close(writer)
+    theirs.close()
     try:
         with os.fdopen(reader, "rb") as file:
             word = file.read().decode("utf-8", "surrogateescape")
     finally:
         os.waitpid(pid, 0)
     if word != "+":
+        ours.close()
         operation, _, rest = word.partition("\0")
         number, _, reason = rest.partition("\0")
         raise JubakoError(
             operation or "start", "the keeper of bridge networks", errno=int(number or 0), reason=reason or "it ended"
         )
+    return ours
 
 
-def _leave(paths: Paths, base: Base | None, directory: str, ready: int) -> NoReturn:
+def _leave(paths: Paths, base: Base | None, directory: str, ready: int, first: scm.Socket) -> NoReturn:
     """The child between the caller and the keeper: it joins the base, clones the keeper, and ends."""
     try:
         os.setsid()
@@ -106,7 +114,7 @@ def _leave(paths: Paths, base: Base | None, directory: str, ready: int) -> NoRet
         null = os.open("/dev/null", os.O_RDWR)
         for number in range(3):
             os.dup2(null, number)
-        close_all_but((0, 1, 2, ready, *((base.fd,) if base is not None else ())))
+        close_all_but((0, 1, 2, ready, first.fileno(), *((base.fd,) if base is not None else ())))
         if base is not None:
             from jubako.runtime.base import become_root
 
@@ -119,7 +127,7 @@ def _leave(paths: Paths, base: Base | None, directory: str, ready: int) -> NoRet
             ignore_signals()
             mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)
             set_title("jubako: keeper of bridge networks")
-            _Keeper(paths, directory, ready).run()
+            _Keeper(paths, directory, ready, first).run()
     except OSError as failure:
         os.write(ready, f"make\0{failure.errno or 0}\0{failure.filename or ''}".encode("utf-8", "surrogateescape"))
     except JubakoError as failure:
@@ -132,7 +140,7 @@ def _leave(paths: Paths, base: Base | None, directory: str, ready: int) -> NoRet
 class _Keeper:
     """The first process: it holds the uplink, and ends with the router."""
 
-    def __init__(self, paths: Paths, directory: str, ready: int) -> None:
+    def __init__(self, paths: Paths, directory: str, ready: int, first: scm.Socket) -> None:
         self.directory = directory
         self.uplink: Helper | None = None
         self.driver: Driver | None = None
@@ -149,9 +157,11 @@ class _Keeper:
             ignore_signals()
             set_title("jubako: router of bridge networks")
             clone.setns(network, clone.CLONE_NEWNET)
-            return run_router(paths, directory, listener, theirs, ready)
+            return run_router(paths, directory, listener, theirs, ready, first)
 
-        self.router = start_function("the router", route, keep=(network, listener.fileno(), theirs.fileno(), ready))
+        kept = (network, listener.fileno(), theirs.fileno(), ready, first.fileno())
+        self.router = start_function("the router", route, keep=kept)
+        first.close()
         listener.close()
         theirs.close()
         os.close(ready)

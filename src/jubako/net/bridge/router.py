@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from jubako.paths import Paths
 
-FIRST_SECONDS = 20.0
-"""How long a keeper to which nobody comes stays."""
 UPLINK_SECONDS = 30.0
 _LOCK_MILLISECONDS = 50
 _PAUSE = 0.02
@@ -40,10 +38,14 @@ _NAME_SERVERS = 20
 _NOTICES, _NOTICE_SECONDS = 30, 60.0
 
 
-def run_router(paths: Paths, directory: str, listener: scm.Socket, control: scm.Socket, ready: int) -> int:
-    """Serve until the last connection has ended; then the keeper's directory is removed."""
+def run_router(
+    paths: Paths, directory: str, listener: scm.Socket, control: scm.Socket, ready: int, first: scm.Socket
+) -> int:
+    """Serve until the last connection has ended, of which `first` is there already; then the keeper's directory is
+    removed."""
     try:
         router = Router(paths, directory, listener, control)
+        router.connections[first.fileno()] = first
     except (JubakoError, OSError) as failure:
         text = str(failure).replace("\n", "; ")
         os.write(ready, f"start\0000\0{text}".encode("utf-8", "surrogateescape"))
@@ -82,21 +84,18 @@ class Router:
 
     def serve(self) -> None:
         """The loop."""
-        deadline = time.monotonic() + FIRST_SECONDS
         while not self.over:
             poller = select.poll()
             for fd in self._watched():
                 poller.register(fd, select.POLLIN)
-            waits = not self.connections and not self.members
-            for fd, _event in poller.poll(_LOCK_MILLISECONDS if waits else None):
+            alone = not self.connections and not self.members
+            for fd, _event in poller.poll(_LOCK_MILLISECONDS if alone else None):
                 try:
                     self._serve(fd)
                 except (JubakoError, OSError) as failure:  # what goes wrong for one is not the end of all others
                     self._notice(f"the router of bridge networks could not serve: {failure}")
                     time.sleep(_PAUSE)
-            if self.connections or self.members:
-                deadline = 0.0
-            elif time.monotonic() >= deadline:
+            if not self.connections and not self.members:
                 self._try_to_end()
 
     def _watched(self) -> list[int]:
