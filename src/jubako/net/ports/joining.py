@@ -1,9 +1,10 @@
 """Connections on their way in: taken on the host, asked of the connector, joined with what comes back.
 
 Where packets to a client's own address do not come back (a packet filter inside that sends the connection on to
-somebody else) a connection that has it never comes about. So as long as none has on a port, one that is on its way for a
-moment gets a second one beside it without the address. Only if that is there at once, it shows that the server is not just
-busy, and is taken: nobody shall get rid of his address by keeping the server busy.
+somebody else) a connection that has it never comes about. So as long as none has on a port, one that is on its way for
+a moment gets two more beside it, one with the address and right after it one without. If that is there at once and the
+other one is not, it is taken. If neither is, the server is just busy: nobody shall get rid of his address by keeping
+the server busy.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_ASKED = 64
 """Requests on their way at a time: their answers fit into the socket's buffer, so neither end waits for the other."""
-_SECOND_ATTEMPT_SECONDS = 0.5
+_DOUBT_SECONDS, _DOUBT_AGAIN_SECONDS = 0.5, 2.0
 _PATIENCE_SECONDS = 60.0
 _AGAIN_SECONDS = 60.0
 """How long a port goes without clients' addresses after they did not work."""
@@ -54,12 +55,13 @@ class Asking:
         keep: bool,
         first: int,
         take: Callable[[Answer, Socket | None], None],
+        doubt: bool = False,
     ) -> None:
         """Ask for a socket for `client` to what `port` leads to; `take` gets it."""
         self.number += 1
         kind, family = port.protocol[:3], port.protocol[3:]
         address, number = str(client[0]), int(str(client[1]))
-        request = Request(self.number, kind, family, port.address, port.port, address, number, keep, first)
+        request = Request(self.number, kind, family, port.address, port.port, address, number, keep, first, doubt)
         self.asked[self.number] = take
         self.mailbox.send(request.words())
 
@@ -104,6 +106,7 @@ class Joining:
         self.asked = False
         self.over = False
         self.since = time.monotonic()
+        self.doubt = _DOUBT_SECONDS
         self._ask(keep.now(), 0)
 
     def look(self) -> None:
@@ -111,14 +114,15 @@ class Joining:
         age = time.monotonic() - self.since
         if age > _PATIENCE_SECONDS:
             self._finish(None, None)
-        elif age > _SECOND_ATTEMPT_SECONDS and self.attempt and not self.asked and not self.keep.proven:
+        elif age > self.doubt and self.attempt and not self.asked and not self.keep.proven:
             answer = self.attempt[1]
             if answer.kept:
-                self._ask(False, answer.index)
+                self.doubt = age + _DOUBT_AGAIN_SECONDS
+                self._ask(True, answer.index, doubt=True)
 
-    def _ask(self, keep: bool, first: int) -> None:
+    def _ask(self, keep: bool, first: int, doubt: bool = False) -> None:
         self.asked = True
-        self.asking.ask(self.port, self.address, keep, first, self._take)
+        self.asking.ask(self.port, self.address, keep, first, self._take, doubt)
 
     def _take(self, answer: Answer, socket: Socket | None) -> None:
         self.asked = False
@@ -128,7 +132,8 @@ class Joining:
             if socket is None or answer.pending:
                 self._drop(socket, answer)
             else:
-                self.keep.failed(self.port)
+                if not answer.kept:
+                    self.keep.failed(self.port)
                 self._finish(socket, answer)
         elif socket is None:
             self._finish(None, None)
