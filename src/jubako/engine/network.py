@@ -117,13 +117,14 @@ def find_network(extras: ContainerExtras) -> Network | None:
     options, ports = extras.network.options, extras.network.ports
     if options.driver == DEFAULT:
         options = replace(options, driver=default_driver()[0])
-    if options.ports == "implicit":  # pasta knows of its ports from its start on
+    asked = options.ports
+    if asked == "implicit":  # pasta knows of its ports from its start on; by itself it would open all that are bound
         from jubako.net.ports.implicit import choose_ports, pasta_arguments
 
         ports = choose_ports(ports)
-        options = replace(options, arguments=(*options.arguments, *pasta_arguments(ports)))
+        options = replace(options, arguments=(*options.arguments, *pasta_arguments(ports)), ports="")
     driver = find_driver(options)
-    port_driver = options.ports or (driver.ports[0] if driver.ports else "")
+    port_driver = asked or (driver.ports[0] if driver.ports else "")
     if ports and port_driver not in driver.ports:
         have = f"the network {driver.name} has {', '.join(driver.ports) or 'none'}"
         raise UsageError("publish", str(ports[0]), reason=f"by the port driver {port_driver!r}: {have}")
