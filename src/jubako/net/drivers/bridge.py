@@ -23,7 +23,8 @@ class Bridge:
     ports: tuple[str, ...] = ("builtin",)
 
     def __init__(self, options: NetworkOptions) -> None:
-        refuse(self.name, options, ("cidr", "rules", "program", "arguments", "host_loopback", "sandbox", "seccomp"), self.ports)
+        others = ("cidr", "rules", "program", "arguments", "host_loopback", "sandbox", "seccomp")
+        refuse(self.name, options, others, self.ports)
         self._options = options
         self._reservation: Reservation | None = None
 
