@@ -62,6 +62,10 @@ class Host:
         """What arrived at the host's loopback since the last time one asked: `PROTOCOL ADDRESS`."""
         return list(_ask(self._process, {})["heard"])
 
+    def ask(self, probe: str, *arguments: object) -> Any:
+        """What a probe answers on the host."""
+        return _ask(self._process, {"probe": probe, "arguments": arguments})["answer"]
+
     def supervisor(self, env: dict[str, str] | None = None) -> Supervisor:
         return Supervisor(self.pid, env, base=self._base)
 
@@ -144,9 +148,12 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
         syscall("unshare", CLONE_NEWNET)
         os.close(begin)
         os.write(ready, b".")
+        os.close(up)
         os.read(go, 1)
-        _run_internet(ready)
-    os.read(up, 1)
+        _run_internet(ready, go)
+    os.close(ready)
+    os.close(go)
+    assert os.read(up, 1)
     _ip("link", "set", "lo", "up")
     _ip("link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(internet))
     _ip("address", "add", f"{HOST}/24", "dev", "v0")
@@ -159,35 +166,40 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
             _ip("route", "add", "default", "via", "2001:db8::1")
     Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
     subprocess.run(("mount", "--bind", resolv_conf, "/etc/resolv.conf"), check=True)
+    subprocess.run(("mount", "--make-rshared", "/"), check=True)  # as systemd makes the machine's own
     os.write(begin, b".")
-    os.read(up, 1)
+    assert os.read(up, 1), "the internet did not come up"
     for address in ("127.0.0.1", "::1", LOCAL_RESOLVER):
         _serve(address, LOOPBACK_PORT, lambda _peer: b"host loopback", heard)
     for address in ("0.0.0.0", "::"):
         _serve(address, PORT, lambda _peer: b"host")
     _serve_names(LOCAL_RESOLVER)
     print(json.dumps({}), flush=True)
-    for _line in sys.stdin:
-        print(json.dumps({"heard": heard}), flush=True)
-        heard.clear()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request:
+            print(json.dumps({"answer": _run_probe(**request)}), flush=True)
+        else:
+            print(json.dumps({"heard": heard}), flush=True)
+            heard.clear()
     os.kill(internet, 9)
     os.waitpid(internet, 0)
     os._exit(0)
 
 
-def _run_internet(ready: int) -> None:
+def _run_internet(ready: int, host: int) -> None:
     _ip("link", "set", "lo", "up")
     _ip("address", "add", "198.51.100.1/24", "dev", "v1")
     _ip("address", "add", "2001:db8::1/64", "dev", "v1", "nodad")
     _ip("link", "set", "v1", "up")
     for address in (f"{INTERNET}/32", f"{RESOLVER}/32", f"{INTERNET6}/128"):
-        _ip("address", "add", address, "dev", "lo")
+        _ip("address", "add", address, "dev", "lo", *(("nodad",) if ":" in address else ()))
     for address in (INTERNET, INTERNET6):
         _serve(address, PORT, lambda peer: b"internet " + peer.encode())
     _serve_names(RESOLVER)
     os.write(ready, b".")
-    while True:
-        time.sleep(3600)
+    os.read(host, 1)  # until the host is gone
+    os._exit(0)
 
 
 def _ip(*words: str) -> None:
@@ -296,9 +308,7 @@ class _Inside:
                 if self.nested:
                     setns(self.user, CLONE_NEWUSER)
                 setns(self.network, CLONE_NEWNET)
-                answer = PROBES[probe](*arguments)
-            except OSError as failure:
-                answer = f"{type(failure).__name__}: {failure}"
+                answer = _run_probe(probe, arguments)
             except BaseException as failure:
                 answer = f"broken: {failure!r}"
             os.write(writer, json.dumps(answer).encode())
@@ -336,6 +346,7 @@ def _connect(world: dict[str, Any], directory: str, options: dict[str, Any]) -> 
 
     inside = world["inside"] = _Inside(options.pop("nested", True))
     before = sorted(os.listdir("/proc/self/fd"))
+    world["mounts"] = Path("/proc/self/mountinfo").read_text()
     if "value" in options:
         chosen = parse_network(options["value"])
     else:
@@ -367,8 +378,9 @@ def _run_inside(world: dict[str, Any], probe: str, arguments: list[Any]) -> dict
 
 
 def _look(world: dict[str, Any]) -> dict[str, Any]:
-    """Which helpers are over."""
-    return {"over": [helper.is_over() for helper in world["helpers"]]}
+    """Which helpers are over, and whether the host's mounts are as they were before."""
+    same = Path("/proc/self/mountinfo").read_text() == world["mounts"]
+    return {"over": [helper.is_over() for helper in world["helpers"]], "mounts": same}
 
 
 def _end_helpers(world: dict[str, Any]) -> dict[str, Any]:
@@ -393,6 +405,26 @@ _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 # --- probes -----------------------------------------------------------------------------------------------------------
+
+
+def _run_probe(probe: str, arguments: list[Any]) -> Any:
+    try:
+        return PROBES[probe](*arguments)
+    except OSError as failure:
+        return f"{type(failure).__name__}: {failure}"
+
+
+def _listen(port: int) -> bool:
+    """Answer `inside` at this port, by TCP and UDP, from a process of its own, until the supervisor ends."""
+    up, ready = os.pipe()
+    if os.fork() == 0:
+        os.dup2(ready, 1)
+        os.closerange(2, 1 << 10)
+        _serve("0.0.0.0", port, lambda _peer: b"inside")
+        os.write(1, b".")
+        while True:
+            time.sleep(3600)
+    return os.read(up, 1) == b"."
 
 
 def _tcp(address: str, port: int, seconds: float = ALLOWANCE) -> str:
@@ -506,6 +538,7 @@ def _checksum(data: bytes) -> int:
 
 
 PROBES: dict[str, Callable[..., Any]] = {
+    "listen": _listen,
     "tcp": _tcp,
     "udp": _udp,
     "ping": _ping,

@@ -49,8 +49,6 @@ def default_driver() -> tuple[str, str]:
 
 def find_driver(options: NetworkOptions) -> Driver:
     """The driver of `options`, which has taken them; its module is imported now. No name is the machine's default."""
-    from importlib import import_module
-
     from jubako.record import replace
 
     if not options.driver:
@@ -63,8 +61,7 @@ def find_driver(options: NetworkOptions) -> Driver:
             hint=f"one of {', '.join(_CLASSES)}",
         )
     module, name = _CLASSES[options.driver]
-    found = getattr(import_module(f"jubako.net.drivers.{module}"), name)
-    driver: Driver = found(options)
+    driver: Driver = getattr(__import__(f"jubako.net.drivers.{module}", fromlist=(name,)), name)(options)
     return driver
 
 

@@ -261,6 +261,12 @@ def test_a_helper_that_fails_at_its_start_is_quoted_and_leaves_nothing(
     assert list(run.iterdir()) == []
 
 
+def test_the_hosts_mounts_stay_as_they_are(case: Case, supervisor: Supervisor, run: Path) -> None:
+    connected(supervisor, run, **case.options())
+    assert supervisor.inside("name", "10.0.2.3") == ANSWERS[RESOLVER]  # so it has made its own sandbox
+    assert supervisor.ask("look")["mounts"] is True
+
+
 def test_a_helper_that_is_killed_is_known_to_be_over(case: Case, supervisor: Supervisor, run: Path) -> None:
     made = connected(supervisor, run, **case.options())
     assert supervisor.ask("look")["over"] == [False]
@@ -297,6 +303,24 @@ def test_the_path_of_the_directory_may_be_long_and_strange(case: Case, superviso
     assert supervisor.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
 
 
+def test_what_a_killed_supervisor_left_in_the_directory_is_no_obstacle(
+    case: Case, supervise: OpenSupervisor, run: Path
+) -> None:
+    first, second = supervise(), supervise()
+    connected(first, run, **case.options())
+    first.kill()
+    for name in ("pasta.ready", "slirp4netns.sock"):
+        (run / name).touch()
+    connected(second, run, **case.options())
+    assert second.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
+
+
+def test_a_directory_that_is_gone_is_an_error_in_words(case: Case, supervisor: Supervisor, tmp_path: Path) -> None:
+    made = supervisor.connect(tmp_path / "nowhere", **case.options())
+    assert "No such file or directory" in made["error"]
+    assert made["descriptors"] == 0
+
+
 def test_several_namespaces_have_each_its_own(case: Case, supervise: OpenSupervisor, tmp_path: Path) -> None:
     supervisors = [supervise() for _ in range(3)]
     for number, each in enumerate(supervisors):
@@ -330,6 +354,7 @@ def check_what_matters(case: Case, host: Host, supervisor: Supervisor, run: Path
     supervisor.inside("forge", "tap0", "10.0.2.2", "127.0.0.1", LOOPBACK_PORT, "udp")
     assert supervisor.inside("tcp", INTERNET, PORT) == f"internet {HOST}"
     assert host.heard() == []
+    assert supervisor.ask("look")["mounts"] is True
 
 
 def test_a_namespace_of_the_supervisors_own_user_namespace(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from world.netns import HOST, INTERNET, INTERNET6, LOOPBACK_PORT, PORT, UNREACHABLE, Host, Supervisor
+from world.netns import ALLOWANCE, HOST, INTERNET, INTERNET6, LOOPBACK_PORT, PORT, UNREACHABLE, Host, Supervisor
 from world.programs import require
 
 
@@ -75,6 +77,28 @@ def test_pasta_maps_the_gateway_where_podmans_pseudo_option_says_so(supervisor: 
     made = supervisor.connect(run, value="pasta:--map-gw")
     assert made["link"]["host"] == "10.0.2.2"
     assert supervisor.inside("tcp", "10.0.2.2", LOOPBACK_PORT) == "host loopback"
+
+
+@pytest.mark.usefixtures("pasta")
+def test_pasta_opens_the_ports_that_are_bound_inside_only_where_that_was_asked_for(
+    host: Host, supervisor: Supervisor, run: Path
+) -> None:
+    made = supervisor.connect(run, driver="pasta", ports="implicit", program=os.environ.get("JUBAKO_TEST_PASTA", ""))
+    if "error" in made:
+        assert "too old to open by itself" in made["error"]
+        pytest.skip("the installed pasta cannot do it, and says so")
+    assert supervisor.inside("listen", 9100) is True
+    until = time.monotonic() + ALLOWANCE
+    while (answer := host.ask("tcp", HOST, 9100)) != "inside" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert answer == "inside"
+    closed = host.supervisor()
+    try:
+        closed.connect(run, driver="pasta")
+        assert closed.inside("listen", 9200) is True
+        assert "refused" in host.ask("tcp", HOST, 9200)
+    finally:
+        closed.close()
 
 
 @pytest.mark.usefixtures("pasta")
