@@ -35,7 +35,7 @@ class LxcUserNic:
 
     def __init__(self, options: NetworkOptions) -> None:
         others = ("cidr", "ipv6", "host_loopback", "arguments", "rules", "sandbox", "seccomp")
-        refuse(self.name, options, others)
+        refuse(self.name, options, others, self.ports)
         check_mtu(options.mtu, ipv6=False, operation=f"read mtu of {self.name}")
         self.mtu = options.mtu
         self.device = options.device or "eth0"

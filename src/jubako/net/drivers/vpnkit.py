@@ -34,7 +34,7 @@ class Vpnkit:
     ports: tuple[str, ...] = ("builtin",)
 
     def __init__(self, options: NetworkOptions) -> None:
-        refuse(self.name, options, ("cidr", "ipv6", "rules", "bridge", "sandbox", "seccomp"))
+        refuse(self.name, options, ("cidr", "ipv6", "rules", "bridge", "sandbox", "seccomp"), self.ports)
         check_mtu(options.mtu, ipv6=False, operation=f"read mtu of {self.name}")
         if options.device and not is_device_name(options.device):
             reason = "no network device can be called so"
@@ -65,6 +65,7 @@ class Vpnkit:
         helpers: list[Helper] = []
         socket = None
         try:
+            _remove(directory)  # of a supervisor that was killed
             path = f"/proc/self/fd/{directory}/{_SOCKET}"  # a socket's address holds no more than 107 bytes
             helpers.append(start_program(self._command(path), keep=(directory,)))
             socket = _reach(path, helpers[0])
