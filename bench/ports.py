@@ -53,7 +53,8 @@ def main() -> None:
     running = []
     try:
         for command in commands.values():
-            running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True))
+            started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+            running.append(started)
         for name in commands:
             await_server(ports[name])
         report(commands, ports, arguments)

@@ -204,3 +204,11 @@ def test_a_sandbox_keeps_its_options_and_adds_the_calls_environment() -> None:
         assert result.stdout == "1 2 /srv box\n"
     with pytest.raises(jubako.JubakoError, match="closed"):
         sandbox.run(["true"])
+
+
+def test_a_network_is_connected_when_it_is_asked_for():
+    assert jubako.run(["cat", "/sys/class/net/tap0/mtu"], network="pasta").stdout == "65520\n"
+    told = jubako.run(["printenv", "https_proxy"], network="proxy", allow=["example.org"])
+    assert told.stdout == "http://127.0.0.1:3128\n"
+    with pytest.raises(jubako.JubakoError, match="on no bridge"):
+        jubako.run(["true"], network="bridge")

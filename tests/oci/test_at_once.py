@@ -63,9 +63,7 @@ def test_creates_of_one_id_at_once_make_one_container(runtime: Runtime, waiting:
     assert call(runtime, "delete", "--force", name).exit_code == 0
 
 
-def test_runs_of_one_bundle_at_once_are_containers_of_their_own(
-    runtime: Runtime, waiting: Bundle, place: Path
-) -> None:
+def test_runs_of_one_bundle_at_once_are_containers_of_their_own(runtime: Runtime, waiting: Bundle, place: Path) -> None:
     names = [new_id() for _ in range(6)]
     calls = [("run", "--detach", "--bundle", str(waiting.path), name) for name in names]
     assert [result.exit_code for result in at_once(runtime, place, *calls)] == [0] * 6
@@ -109,9 +107,7 @@ def test_kills_at_once_are_no_harm(runtime: Runtime, waiting: Bundle, place: Pat
     assert call(runtime, "delete", "--force", box.id).exit_code == 0
 
 
-def test_everything_at_once(
-    runtime: Runtime, waiting: Bundle, place: Path, bundles: Callable[..., Bundle]
-) -> None:
+def test_everything_at_once(runtime: Runtime, waiting: Bundle, place: Path, bundles: Callable[..., Bundle]) -> None:
     """Whatever comes first: each command does its work or says why not, and the last one removes all."""
     for _ in range(4):
         name = new_id()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from jubako.errors import JubakoError
+from jubako.linux import caps
 from jubako.linux.pidfd import host_pid
+from jubako.net.helper import Helper, await_ready, await_true, start_program
 from jubako.net.link import Link, Where
 from jubako.net.ports.spec import PortSpec
+from jubako.net.programs import find_program
 from world import two_networks
 
 if TYPE_CHECKING:
@@ -27,12 +32,51 @@ class Supervisor:
         self.where = Where(namespace, self.directory.name)
         self.network = network
         self.forwarder: PortForwarder | None = None
+        self.program: Helper | None = None
 
     def open(self, driver: str, options: dict[str, Any]) -> None:
+        getattr(self, f"_open_{driver}")(**options)
+
+    def _open_builtin(self, **options: Any) -> None:
         from jubako.net.ports.builtin import open_builtin
 
-        assert driver == "builtin"
         self.forwarder = open_builtin(self.where, _LINKS[self.network], **options)
+
+    def _open_slirp4netns(self) -> None:
+        from jubako.net.ports.slirp4netns import open_slirp4netns
+
+        api, namespace = f"{self.directory.name}/api", self.where.network
+        ready, tell = os.pipe()
+        argv = (
+            *(find_program("slirp4netns"), "--configure", "--mtu=65520", f"--api-socket={api}"),
+            *(f"--ready-fd={tell}", "--netns-type=path", f"/proc/self/fd/{namespace}", "tap0"),
+        )
+        self.program = start_program(argv, keep=(namespace, tell))
+        os.close(tell)
+        await_ready(self.program, ready)
+        os.close(ready)
+        self.forwarder = open_slirp4netns(api, _LINKS["veth"])
+
+    def _open_pasta(self, ports: list[list[Any]]) -> None:
+        from jubako.net.ports.implicit import choose_ports, open_implicit, pasta_arguments
+
+        chosen = choose_ports([PortSpec(*port) for port in ports])
+        namespace = self.where.network
+        argv = (
+            *(find_program("pasta"), "--foreground", "--config-net", "--ns-ifname=tap0", "--quiet", "--no-map-gw"),
+            *("--ipv4-only", "--address=10.0.2.100", "--netmask=24", "--gateway=10.0.2.2"),
+            *("--tcp-ns=none", "--udp-ns=none"),
+            *(*pasta_arguments(chosen), "--netns-only", "--netns", f"/proc/self/fd/{namespace}"),
+        )
+        self.program = start_program(argv, keep=(namespace,))
+        for port in chosen:
+            await_true(self.program, lambda port=port: not _is_free(port))  # type: ignore[misc]
+        self.forwarder = open_implicit(chosen)
+
+    def give_up_low_ports(self) -> None:
+        """Be as an ordinary user is on a real host, for whom a user namespace's rights are none over the network."""
+        rest = caps.capget().permitted & ~caps.mask(("CAP_NET_BIND_SERVICE",))
+        caps.capset(rest, rest, 0)
 
     def add(self, *port: Any) -> list[Any]:
         assert self.forwarder
@@ -54,5 +98,17 @@ class Supervisor:
     def close(self) -> None:
         if self.forwarder:
             self.forwarder.close()
-        self.forwarder = None
+        if self.program:
+            self.program.end()
+        self.forwarder = self.program = None
         self.directory.cleanup()
+
+
+def _is_free(port: PortSpec) -> bool:
+    from jubako.net.ports.listening import check_free
+
+    try:
+        check_free(port)
+    except JubakoError:
+        return False
+    return True

@@ -36,18 +36,21 @@ ANSWERS = {RESOLVER: "192.0.2.1", LOCAL_RESOLVER: "192.0.2.53"}
 """What the two name servers answer, whatever the question."""
 ALLOWANCE = 20.0
 """Seconds after which something that should happen is said not to."""
-UNREACHABLE = 1.0
-"""Seconds for which a probe waits for an answer that it should not get."""
+UNREACHABLE = 0.3
+"""Seconds for which a probe waits for an answer that it should not get. What counts is what the other side heard."""
 
 
 class Host:
-    """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf."""
+    """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf. Without `base`
+    (for root only) there is no user namespace around it, as for containers of the machine's root."""
 
-    def __init__(self, directory: Path, *, routes: bool = True, ipv6: bool = True) -> None:
+    def __init__(self, directory: Path, *, routes: bool = True, ipv6: bool = True, base: bool = True) -> None:
         self.directory = directory
         self.resolv_conf = directory / "resolv.conf"
         self.set_resolver(RESOLVER)
-        into = ("unshare", "--map-root-user", "--map-auto", "--net", "--mount", "--")
+        self._base = base
+        own_users = ("--map-root-user", "--map-auto") if base else ()
+        into = ("unshare", *own_users, "--net", "--mount", "--")
         self._process = _start(into, "host", str(self.resolv_conf), str(int(routes)), str(int(ipv6)))
         self.pid = self._process.pid
         _answer(self._process)
@@ -59,8 +62,12 @@ class Host:
         """What arrived at the host's loopback since the last time one asked: `PROTOCOL ADDRESS`."""
         return list(_ask(self._process, {})["heard"])
 
+    def ask(self, probe: str, *arguments: object) -> Any:
+        """What a probe answers on the host."""
+        return _ask(self._process, {"probe": probe, "arguments": arguments})["answer"]
+
     def supervisor(self, env: dict[str, str] | None = None) -> Supervisor:
-        return Supervisor(self.pid, env)
+        return Supervisor(self.pid, env, base=self._base)
 
     def close(self) -> None:
         _end(self._process)
@@ -69,8 +76,9 @@ class Host:
 class Supervisor:
     """A process that runs drivers. `pid` is its own, as the machine counts."""
 
-    def __init__(self, host: int, env: dict[str, str] | None = None) -> None:
-        into = ("nsenter", "--target", str(host), "--user", "--net", "--mount", "--wdns=/", "--")
+    def __init__(self, host: int, env: dict[str, str] | None = None, *, base: bool = True) -> None:
+        users = ("--user",) if base else ()
+        into = ("nsenter", "--target", str(host), *users, "--net", "--mount", "--wdns=/", "--")
         inner = ("unshare", "--pid", "--fork", "--kill-child", "--")
         self._process = _start((*into, *inner), "supervise", env=env)
         self.pid: int = _answer(self._process)["pid"]
@@ -129,19 +137,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
-    from jubako.linux import clone, mount  # noqa: F401
+    from jubako.linux.clone import CLONE_NEWNET
+    from jubako.linux.libc import syscall
 
     heard: list[str] = []
     up, ready = os.pipe()
     go, begin = os.pipe()
     internet = os.fork()
     if internet == 0:
-        os.unshare(clone.CLONE_NEWNET) if hasattr(os, "unshare") else _unshare(clone.CLONE_NEWNET)
+        syscall("unshare", CLONE_NEWNET)
         os.close(begin)
         os.write(ready, b".")
+        os.close(up)
         os.read(go, 1)
-        _run_internet(ready)
-    os.read(up, 1)
+        _run_internet(ready, go)
+    os.close(ready)
+    os.close(go)
+    assert os.read(up, 1)
     _ip("link", "set", "lo", "up")
     _ip("link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(internet))
     _ip("address", "add", f"{HOST}/24", "dev", "v0")
@@ -154,43 +166,40 @@ def _run_host(resolv_conf: str, routes: str, ipv6: str) -> None:
             _ip("route", "add", "default", "via", "2001:db8::1")
     Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
     subprocess.run(("mount", "--bind", resolv_conf, "/etc/resolv.conf"), check=True)
+    subprocess.run(("mount", "--make-rshared", "/"), check=True)  # as systemd makes the machine's own
     os.write(begin, b".")
-    os.read(up, 1)
+    assert os.read(up, 1), "the internet did not come up"
     for address in ("127.0.0.1", "::1", LOCAL_RESOLVER):
         _serve(address, LOOPBACK_PORT, lambda _peer: b"host loopback", heard)
     for address in ("0.0.0.0", "::"):
         _serve(address, PORT, lambda _peer: b"host")
     _serve_names(LOCAL_RESOLVER)
     print(json.dumps({}), flush=True)
-    for _line in sys.stdin:
-        print(json.dumps({"heard": heard}), flush=True)
-        heard.clear()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request:
+            print(json.dumps({"answer": _run_probe(**request)}), flush=True)
+        else:
+            print(json.dumps({"heard": heard}), flush=True)
+            heard.clear()
     os.kill(internet, 9)
     os.waitpid(internet, 0)
     os._exit(0)
 
 
-def _run_internet(ready: int) -> None:
-    from jubako.linux import prctl  # noqa: F401
-
+def _run_internet(ready: int, host: int) -> None:
     _ip("link", "set", "lo", "up")
     _ip("address", "add", "198.51.100.1/24", "dev", "v1")
     _ip("address", "add", "2001:db8::1/64", "dev", "v1", "nodad")
     _ip("link", "set", "v1", "up")
     for address in (f"{INTERNET}/32", f"{RESOLVER}/32", f"{INTERNET6}/128"):
-        _ip("address", "add", address, "dev", "lo")
+        _ip("address", "add", address, "dev", "lo", *(("nodad",) if ":" in address else ()))
     for address in (INTERNET, INTERNET6):
         _serve(address, PORT, lambda peer: b"internet " + peer.encode())
     _serve_names(RESOLVER)
     os.write(ready, b".")
-    while True:
-        time.sleep(3600)
-
-
-def _unshare(flags: int) -> None:
-    from jubako.linux.libc import syscall
-
-    syscall("unshare", flags)
+    os.read(host, 1)  # until the host is gone
+    os._exit(0)
 
 
 def _ip(*words: str) -> None:
@@ -267,20 +276,23 @@ def _resolve(query: bytes, answer: str) -> bytes:
 class _Inside:
     """A network namespace in a user namespace of its own, held by a process that waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, nested: bool = True) -> None:
         from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWUSER, clone
+        from jubako.linux.netlink import set_link_up
         from jubako.linux.pidfd import host_pid
 
         waits, self._holds = os.pipe()
-        pid, pidfd = clone(CLONE_NEWUSER | CLONE_NEWNET)
+        pid, pidfd = clone(CLONE_NEWNET | (CLONE_NEWUSER if nested else 0))
         if pid == 0:
             os.close(self._holds)
+            set_link_up("lo")
             os.read(waits, 1)
             os._exit(0)
         os.close(waits)
         place = f"/proc/{host_pid(pidfd)}"
         os.close(pidfd)
-        for kind in ("uid", "gid"):
+        self.nested = nested
+        for kind in ("uid", "gid") if nested else ():
             Path(place, f"{kind}_map").write_text("0 0 1\n1 1 1000\n")
         self.network = os.open(f"{place}/ns/net", os.O_RDONLY)
         self.user = os.open(f"{place}/ns/user", os.O_RDONLY)
@@ -293,11 +305,10 @@ class _Inside:
         pid = os.fork()
         if pid == 0:
             try:
-                setns(self.user, CLONE_NEWUSER)
+                if self.nested:
+                    setns(self.user, CLONE_NEWUSER)
                 setns(self.network, CLONE_NEWNET)
-                answer = PROBES[probe](*arguments)
-            except OSError as failure:
-                answer = f"{type(failure).__name__}: {failure}"
+                answer = _run_probe(probe, arguments)
             except BaseException as failure:
                 answer = f"broken: {failure!r}"
             os.write(writer, json.dumps(answer).encode())
@@ -333,8 +344,9 @@ def _connect(world: dict[str, Any], directory: str, options: dict[str, Any]) -> 
     from jubako.net.parse import parse_network
     from jubako.record import as_dict
 
-    inside = world["inside"] = _Inside()
+    inside = world["inside"] = _Inside(options.pop("nested", True))
     before = sorted(os.listdir("/proc/self/fd"))
+    world["mounts"] = Path("/proc/self/mountinfo").read_text()
     if "value" in options:
         chosen = parse_network(options["value"])
     else:
@@ -366,8 +378,9 @@ def _run_inside(world: dict[str, Any], probe: str, arguments: list[Any]) -> dict
 
 
 def _look(world: dict[str, Any]) -> dict[str, Any]:
-    """Which helpers are over, and the processes of this PID namespace that are left but us and the namespace's."""
-    return {"over": [helper.is_over() for helper in world["helpers"]]}
+    """Which helpers are over, and whether the host's mounts are as they were before."""
+    same = Path("/proc/self/mountinfo").read_text() == world["mounts"]
+    return {"over": [helper.is_over() for helper in world["helpers"]], "mounts": same}
 
 
 def _end_helpers(world: dict[str, Any]) -> dict[str, Any]:
@@ -377,14 +390,41 @@ def _end_helpers(world: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _compare_owner(world: dict[str, Any], pid: int) -> dict[str, Any]:
+    """Whether the process is in the user namespace that the network belongs to."""
+    there = os.stat(f"/proc/{pid}/ns/user")
+    return {"same": os.path.samestat(there, os.fstat(world["inside"].user))}
+
+
 _COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "connect": _connect,
     "inside": _run_inside,
     "look": _look,
     "end": _end_helpers,
+    "owner": _compare_owner,
 }
 
 # --- probes -----------------------------------------------------------------------------------------------------------
+
+
+def _run_probe(probe: str, arguments: list[Any]) -> Any:
+    try:
+        return PROBES[probe](*arguments)
+    except OSError as failure:
+        return f"{type(failure).__name__}: {failure}"
+
+
+def _listen(port: int) -> bool:
+    """Answer `inside` at this port, by TCP and UDP, from a process of its own, until the supervisor ends."""
+    up, ready = os.pipe()
+    if os.fork() == 0:
+        os.dup2(ready, 1)
+        os.closerange(2, 1 << 10)
+        _serve("0.0.0.0", port, lambda _peer: b"inside")
+        os.write(1, b".")
+        while True:
+            time.sleep(3600)
+    return os.read(up, 1) == b"."
 
 
 def _tcp(address: str, port: int, seconds: float = ALLOWANCE) -> str:
@@ -498,6 +538,7 @@ def _checksum(data: bytes) -> int:
 
 
 PROBES: dict[str, Callable[..., Any]] = {
+    "listen": _listen,
     "tcp": _tcp,
     "udp": _udp,
     "ping": _ping,

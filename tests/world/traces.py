@@ -4,7 +4,8 @@ Compared are: processes below pytest (all of them, see `reaper`, but for zombies
 meant to stay) with their namespaces, mounts of the host and of the base's mount namespace, cgroups, network devices,
 files of jubako's directories and of the temporary ones, descriptors of pytest itself, and System V objects.
 Meant to stay, so not compared: the base's record, lock files, the cache, which holds only what content names, the facts
-found about storage, and the index of image names, which stays when it is empty (images themselves are compared).
+found about storage, the index of image names, which stays when it is empty (images themselves are compared), and the
+document of the default network.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from world.account import Account
 SETTLE_SECONDS = 3.0
 """Processes end, and their namespaces and mounts with them, a little after what they were started for."""
 
-_STAYING_NAMES = ("base", "lock", "locks", "base.lock", "storage.json", "names.json", "cache")
+_STAYING_NAMES = ("base", "lock", "locks", "base.lock", "storage.json", "names.json", "cache", "jubako.json")
 _STAYING_ENDINGS = (".lock",)
 _FOREIGN = ("pytest-of-", ".pytest_cache", ".cache", ".local")
 """Entries of the temporary and home directories that are the test tools' own, or looked at elsewhere."""

@@ -1,4 +1,4 @@
-"""A small world of two network namespaces, made as an ordinary user: a host with addresses of its own, and a container.
+"""A small world of three network namespaces, made as an ordinary user: a host, a container on it, and another machine.
 
 The test's own process stays outside and gets real sockets of both, made there and handed over. What is tested runs in
 the *supervisor*: root of a user namespace, first process of a PID namespace, in the host's network namespace; above the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import socket
@@ -22,11 +23,13 @@ from typing import Any
 
 import jubako
 from jubako.errors import JubakoError
+from jubako.linux import rtnetlink
+from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, unshare
 from jubako.net.ports.spec import PortSpec
 
-HOST = ("192.0.2.1", "2001:db8::1")
-CLIENT = ("192.0.2.7", "2001:db8::7")
-"""Addresses of the host, and of clients that are elsewhere: all on its lo, so that no other machine is needed."""
+HOST = ("203.0.113.1", "2001:db8::1")
+REMOTE = ("203.0.113.2", "2001:db8::2")
+"""The addresses of the host, and of the other machine, which is its router too."""
 INSIDE = ("10.0.2.100", "fd00::100")
 
 _TESTS = str(Path(__file__).parents[1])
@@ -74,14 +77,15 @@ class Place:
         self.maker.send(json.dumps(["ip", *arguments]).encode())
         return self.maker.recv(1 << 17).decode()
 
-
 class World:
-    """Both places, and the supervisor, which opens one forwarder at a time."""
+    """The places, and the supervisor, which opens one forwarder at a time."""
 
-    def __init__(self, control: socket.socket, host: Place, inside: Place) -> None:
+    def __init__(self, control: socket.socket, host: Place, inside: Place, remote: Place) -> None:
         self.control = control
         self.host = host
         self.inside = inside
+        self.remote = remote
+        self.driver = ""
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Have the supervisor do something; its `JubakoError` becomes the caller's."""
@@ -131,18 +135,18 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
 def make_world(network: str = "veth", limit: int = 0) -> Iterator[World]:
     """A world whose container has a device with addresses, or with `lo` nothing but that, or with `none` not even that
     (a driver brings one). `limit` is the most descriptors of a process."""
-    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
     theirs = [pair[1].fileno() for pair in pairs]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((_TESTS, _SOURCE))}
     argv = (sys.executable, "-m", "world.two_networks", network, str(limit), *map(str, theirs))
     running = subprocess.Popen(argv, pass_fds=theirs, env=environment, stdin=subprocess.DEVNULL)
     for _mine, other in pairs:
         other.close()
-    control, host, inside = (pair[0] for pair in pairs)
+    control, *places = (pair[0] for pair in pairs)
     try:
         control.settimeout(60)
         assert control.recv(64) == b"ready", "no such world could be made"
-        yield World(control, Place(host), Place(inside))
+        yield World(control, *map(Place, places))
     finally:
         for mine, _other in pairs:
             mine.close()
@@ -152,49 +156,26 @@ def make_world(network: str = "veth", limit: int = 0) -> Iterator[World]:
 # --- inside of it -----------------------------------------------------------------------------------------------------
 
 
-def _main(network: str, limit: str, control: int, host: int, inside: int) -> None:
-    from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER
-
+def _main(network: str, limit: str, control: int, host: int, inside: int, remote: int) -> None:
     if int(limit):
-        import resource
-
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
     _unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWPID)
     pid = os.fork()
     if pid:
-        for fd in (control, host, inside):
+        for fd in (control, host, inside, remote):
             os.close(fd)
         os.waitpid(pid, 0)
         return
     _ip("link", "set", "lo", "up")
-    for address in (*HOST, *CLIENT):
-        _ip("address", "add", address, "dev", "lo", *(("nodad",) if ":" in address else ()))
-    mine, theirs = socket.socketpair()
-    if os.fork() == 0:
-        mine.close()
-        os.close(control)
-        os.close(host)
-        _unshare(CLONE_NEWUSER | CLONE_NEWNET)
-        socket.send_fds(theirs, [b"x"], [os.open("/proc/self/ns/net", os.O_RDONLY)])
-        theirs.recv(1)
-        if network != "none":
-            _ip("link", "set", "lo", "up")
-        if network == "veth":
-            _set_up_device("tap0", INSIDE, ("10.0.2.2", "fd00::2"))
-        theirs.send(b"x")
-        _serve(socket.socket(fileno=inside))
-        os._exit(0)
-    theirs.close()
-    os.close(inside)
-    _data, (namespace,), _flags, _address = socket.recv_fds(mine, 1, 1)
-    if network == "veth":
-        from jubako.linux import rtnetlink
-
-        _ip("link", "add", "gateway", "type", "veth", "peer", "name", "tap0")
-        rtnetlink.move_device(rtnetlink.device_index("tap0"), namespace, "tap0")
-        _set_up_device("gateway", ("10.0.2.2", "fd00::2"), ())
-    mine.send(b"x")
-    mine.recv(1)
+    _begin(remote, CLONE_NEWNET, "uplink", "eth0", REMOTE, (), (control, host, inside))
+    _set_up_device("uplink", HOST, REMOTE)
+    device = "tap0" if network == "veth" else ""
+    lo = network != "none"
+    routers = ("10.0.2.2", "fd00::2")
+    both = CLONE_NEWUSER | CLONE_NEWNET
+    namespace = _begin(inside, both, "gateway", device, INSIDE, routers, (control, host), lo)
+    if device:
+        _set_up_device("gateway", routers, ())
     if os.fork() == 0:
         os.close(control)
         _serve(socket.socket(fileno=host))
@@ -203,11 +184,50 @@ def _main(network: str, limit: str, control: int, host: int, inside: int) -> Non
     _supervise(socket.socket(fileno=control), namespace, network)
 
 
-def _unshare(flags: int) -> None:
-    from jubako.linux.clone import unshare
+def _begin(
+    requests: int,
+    flags: int,
+    here: str,
+    there: str,
+    addresses: tuple[str, ...],
+    routers: tuple[str, ...],
+    others: tuple[int, ...],
+    lo: bool = True,
+) -> int:
+    """A process in a network namespace of its own that serves `requests`, joined with this one by a pair of devices."""
+    mine, theirs = socket.socketpair()
+    if os.fork() == 0:
+        for fd in (mine.fileno(), *others):
+            os.close(fd)
+        mine.detach()
+        _unshare(flags)
+        socket.send_fds(theirs, [b"x"], [os.open("/proc/self/ns/net", os.O_RDONLY)])
+        theirs.recv(1)
+        if lo:
+            _ip("link", "set", "lo", "up")
+        if there:
+            _set_up_device(there, addresses, routers)
+        theirs.send(b"x")
+        _serve(socket.socket(fileno=requests))
+        os._exit(0)
+    theirs.close()
+    os.close(requests)
+    _data, (namespace,), _flags, _address = socket.recv_fds(mine, 1, 1)
+    if there:
+        _ip("link", "add", here, "type", "veth", "peer", "name", there)
+        rtnetlink.move_device(rtnetlink.device_index(there), namespace, there)
+        _ip("link", "set", here, "up")
+    mine.send(b"x")
+    mine.recv(1)
+    mine.close()
+    return namespace
 
+
+def _unshare(flags: int) -> None:
     uid, gid = os.geteuid(), os.getegid()
     unshare(flags)
+    if not flags & CLONE_NEWUSER:
+        return
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         Path(f"/proc/self/{name}").write_text(text)
 
@@ -269,4 +289,4 @@ def is_readable(made: socket.socket, seconds: float) -> bool:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]))
+    _main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7]))

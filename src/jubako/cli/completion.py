@@ -176,6 +176,8 @@ def _values(completes: str, choices: tuple[str, ...], current: str, after: str =
         return _matching(_containers(), start)
     if completes == "image":
         return _matching(_images(), start)
+    if completes == "bridge-network":
+        return _matching(_networks(), start)
     if completes == "path-in-container":
         if ":" in start:
             return Answer()
@@ -222,6 +224,17 @@ def _images() -> list[tuple[str, str]]:
     except (JubakoError, OSError):
         return found
     return found + [(parse_reference(name).short.removesuffix(":latest"), "") for name in names]
+
+
+def _networks() -> list[tuple[str, str]]:
+    """Names of bridge networks."""
+    from jubako.engine.networks import list_networks
+    from jubako.paths import find_paths
+
+    try:
+        return [(network.name, network.subnets[0].cidr) for network in list_networks(find_paths())]
+    except (JubakoError, OSError):
+        return []
 
 
 def _capabilities() -> tuple[str, ...]:

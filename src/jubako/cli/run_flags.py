@@ -255,11 +255,16 @@ CONTAINER_FLAGS: tuple[Flag, ...] = (
     # Network
     Flag(
         ("--network", "--net"),
-        "how it is connected: pasta, slirp4netns, proxy, none, host, container:NAME, ns:PATH (see 'docs')",
+        "how it is connected: pasta, slirp4netns, proxy, none, host, container:NAME, ns:PATH, bridge or a network",
+        LIST,
         metavar="MODE",
         group=NETWORK,
         completes="network",
     ),
+    Flag(("--network-alias",), "one more name on its bridge networks", LIST, metavar="NAME", group=NETWORK),
+    Flag(("--ip",), "this IPv4 address on its bridge network", metavar="ADDRESS", group=NETWORK),
+    Flag(("--ip6",), "this IPv6 address on its bridge network", metavar="ADDRESS", group=NETWORK),
+    Flag(("--mac-address",), "this hardware address on its bridge network", metavar="ADDRESS", group=NETWORK),
     Flag(
         ("-p", "--publish"),
         "let a port of the host lead to one inside (or a range of them)",
@@ -411,7 +416,7 @@ def run_options(values: Values, operation: str = "run") -> RunOptions:
             words = words[1:]
     given = {name: getattr(values, name) for name in values.given if name in _FIELDS}
     if not given.get("network") and not any(value.partition("=")[0] in _NETWORK_NAMES for value in values.ns):
-        given["network"] = os.environ.get("JUBAKO_NETWORK") or "default"
+        given["network"] = (os.environ.get("JUBAKO_NETWORK") or "default",)
     return RunOptions(**given, image=image, command=words)
 
 

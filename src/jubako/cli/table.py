@@ -24,8 +24,7 @@ class Entry:
     hidden: bool = False
 
 
-_RUN, _CONTAINERS, _IMAGES, _MACHINE = "Running", "Containers", "Images", "This machine"
-_NETWORKS = "Networks"
+_RUN, _CONTAINERS, _IMAGES, _NETWORKS, _MACHINE = "Running", "Containers", "Images", "Networks", "This machine"
 _OCI = "OCI runtime, for engines"
 _ROOT = "Fake root, also installed as rootlesskit"
 
@@ -51,7 +50,6 @@ COMMANDS: dict[str, Entry] = {
     "container prune": Entry("container_prune", "remove all containers that do not run", _CONTAINERS),
     "port": Entry("port", "show or change the ports of the host that lead into containers", _CONTAINERS),
     "rename": Entry("rename", "give a container another name", _CONTAINERS),
-    "network reload": Entry("network_reload", "connect running containers to their network again", _NETWORKS),
     "images": Entry("images", "list images", _IMAGES),
     "load": Entry("load", "bring images in from an archive", _IMAGES),
     "import": Entry("import_", "make an image of a root file system in a tar archive", _IMAGES),
@@ -60,6 +58,20 @@ COMMANDS: dict[str, Entry] = {
     "rmi": Entry("rmi", "remove images", _IMAGES),
     "image inspect": Entry("image_inspect", "show everything known of images", _IMAGES),
     "image prune": Entry("image_prune", "remove images without a name, and layers that nothing needs", _IMAGES),
+    "network create": Entry(
+        "network_create", "make a bridge network, on which containers see each other by name", _NETWORKS
+    ),
+    "network ls": Entry("network_ls", "list bridge networks", _NETWORKS),
+    "network inspect": Entry(
+        "network_inspect", "show everything known of bridge networks, and the containers on them", _NETWORKS
+    ),
+    "network rm": Entry("network_rm", "remove bridge networks", _NETWORKS),
+    "network prune": Entry("network_prune", "remove all bridge networks that no container is to be on", _NETWORKS),
+    "network connect": Entry("network_connect", "put a container on one more bridge network", _NETWORKS),
+    "network disconnect": Entry("network_disconnect", "take a container from a bridge network", _NETWORKS),
+    "network reload": Entry(
+        "network_reload", "connect running containers to their network again", _NETWORKS
+    ),
     "oci create": Entry("oci.create", "make a bundle's container, up to its program", _OCI),
     "oci start": Entry("oci.start", "let a created container's program run", _OCI),
     "oci run": Entry("oci.run", "create and start a container, wait for its end and delete it", _OCI),
@@ -91,7 +103,6 @@ COMMANDS: dict[str, Entry] = {
 
 # `jubako NOUN VERB`: which command each verb is.
 NOUNS: dict[str, dict[str, str]] = {
-    "network": {"reload": "network reload"},
     "container": {
         "ls": "ps",
         "list": "ps",
@@ -119,12 +130,18 @@ NOUNS: dict[str, dict[str, str]] = {
         "inspect": "image inspect",
         "prune": "image prune",
     },
+    "network": {
+        **{verb: f"network {verb}" for verb in ("create", "ls", "inspect", "rm", "prune")},
+        **{verb: f"network {verb}" for verb in ("connect", "disconnect", "reload")},
+        "list": "network ls",
+        "remove": "network rm",
+    },
 }
 
 NOUN_SUMMARIES: dict[str, str] = {
     "container": "containers",
-    "network": "how containers are connected",
     "image": "images",
+    "network": "networks of containers",
     "system": "this user's jubako as a whole",
     "oci": "the OCI runtime, also installed as jubako-runtime: what podman, containerd, Docker and Slurm call",
 }
@@ -169,7 +186,7 @@ def other_names(name: str) -> tuple[str, ...]:
 
 def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The visible commands by heading, as (name, summary)."""
-    for title in (_RUN, _CONTAINERS, _NETWORKS, _IMAGES, _ROOT, _OCI, _MACHINE):
+    for title in (_RUN, _CONTAINERS, _IMAGES, _NETWORKS, _ROOT, _OCI, _MACHINE):
         entries = [
             (name, entry.summary) for name, entry in COMMANDS.items() if entry.group == title and not entry.hidden
         ]

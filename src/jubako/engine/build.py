@@ -33,6 +33,7 @@ from jubako.ids.modes import HOST as USER_HOST
 from jubako.ids.modes import PATH as USER_PATH
 from jubako.ids.modes import Userns, parse_userns
 from jubako.image.model import ImageConfig
+from jubako.record import replace
 from jubako.runtime.signals import parse_signal
 from jubako.spec.defaults import HOST_NAME_MAX, PROPAGATIONS
 from jubako.spec.passwd import parse_id
@@ -40,13 +41,14 @@ from jubako.spec.types import Linux, Namespace, Pairs, Root, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from jubako.net.bridge.asked import Asked
     from jubako.spec.resources import Resources
 
 _LIMITS = (
     "memory", "memory_reservation", "memory_swap", "cpus", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus",
     "cpuset_mems", "pids_limit",
 )  # fmt: skip
-_FLAGS = (("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("network", "network"), ("cgroupns", "cgroup"))
+_FLAGS = (("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("cgroupns", "cgroup"))
 
 
 def build_spec(options: RunOptions, image: ImageConfig | None, context: Context) -> Spec:
@@ -106,8 +108,10 @@ def build_request(options: RunOptions, image: ImageConfig | None, context: Conte
         cgroups=_cgroups(options),
         cgroup_parent=options.cgroup_parent,
         best_effort=options.best_effort,
-        network=_network(options, namespaces, config),
     )
+    network, places = _network(options, namespaces, config)
+    if network is not None:
+        extras = replace(extras, network=network, places=places)
     return Request(spec, extras)
 
 
@@ -132,27 +136,33 @@ def _choices(options: RunOptions) -> dict[str, Choice]:
         for flag, kind in _FLAGS
         if (value := getattr(options, flag))  # each of these flags has a field of its name
     ]
+    said += [parse_namespace("network", value, "network") for value in options.network[:1]]
     said += [parse_ns(value) for value in options.ns]
     if options.time_offset:
         said.append(Choice("time", flag="time-offset"))
     return choose_namespaces(tuple(said))
 
 
-def _network(options: RunOptions, choices: dict[str, Choice], image: ImageConfig) -> NetworkRequest | None:
-    """How the container's own network is connected; None where it is nobody's or somebody else's."""
+def _network(
+    options: RunOptions, choices: dict[str, Choice], image: ImageConfig
+) -> tuple[NetworkRequest | None, tuple[Asked, ...]]:
+    """How the container's own network is connected, and where on bridge networks; None where it is nobody's or somebody
+    else's."""
     choice = choices.get("network")
     own = choice is None or choice.mode in (PRIVATE, DRIVER)
     ports = bool(options.publish or options.publish_all)
     if not own and (ports or options.allow):
         flag, value = ("publish", (*options.publish, "")[0]) if ports else ("allow", options.allow[0])
         raise refuse(flag, value, f"needs a network of the container's own, not --network {choice and choice.mode}")
-    if not options.allow and not ports and (choice is None or choice.mode != DRIVER):
-        return None
+    driven = choice is not None and choice.mode == DRIVER
+    if not driven and len(options.network) > 1:
+        raise refuse("network", options.network[1], f"{options.network[0]} stands alone")
+    if not options.allow and not ports and not driven:
+        return None, ()
     from jubako.engine.network import build_network
 
     exposed = (*image.exposed_ports, *options.expose) if options.publish_all else ()
-    value = choice.target if choice is not None and choice.mode == DRIVER else NONE
-    return build_network(value, options.publish, options.allow, exposed)
+    return build_network(options, options.network if driven else (NONE,), exposed)
 
 
 def _namespaces(choices: dict[str, Choice], userns: Userns) -> tuple[Namespace, ...]:
@@ -270,7 +280,7 @@ def _hosts(options: RunOptions) -> HostsFiles:
         keep_hosts=options.no_hosts,
         keep_resolv_conf="none" in options.dns,
         dns=tuple(address for address in options.dns if address != "none"),
-        search=() if options.dns_search == (".",) else options.dns_search,
+        search=options.dns_search,
         options=options.dns_option,
     )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def dump_extras(extras: ContainerExtras) -> dict[str, Any]:
     """`extras` as a JSON object."""
-    return {name: _plain(value) for name, value in extras.__dict__.items()}
+    return {name: _plain(value) for name, value in extras.__dict__.items() if name != "places"}
 
 
 def load_extras(document: dict[str, Any]) -> ContainerExtras:
@@ -39,7 +39,7 @@ def _load_network(document: dict[str, Any] | None) -> NetworkRequest | None:
 
     options = NetworkOptions(**{name: _tuples(value) for name, value in document["options"].items()})
     ports = tuple(PortSpec(**port) for port in document["ports"])
-    return NetworkRequest(options, ports, document["port_driver"])
+    return NetworkRequest(options, ports)
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jubako.net.bridge.asked import Asked
     from jubako.net.link import NetworkOptions
     from jubako.net.ports.spec import PortSpec
 
@@ -77,7 +78,6 @@ class NetworkRequest:
 
     options: NetworkOptions
     ports: tuple[PortSpec, ...] = ()
-    port_driver: str = ""
 
 
 @record
@@ -111,6 +111,8 @@ class ContainerExtras:
     cgroup_parent: str = ""
     best_effort: bool = False
     network: NetworkRequest | None = None
+    places: tuple[Asked, ...] = ()
+    """On bridge networks; kept beside the extras, since they change (`engine.networks`)."""
 
 
 @record

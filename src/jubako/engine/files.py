@@ -53,27 +53,32 @@ def plan_files(
 
 
 def _hosts(name: str, hosts: HostsFiles, own_network: bool, link: Link | None, peer: str) -> str:
+    added = hosts.added
+    if link is not None or any(address == "host-gateway" for address, _names in added):
+        from jubako.net import resolv
+        from jubako.net.link import Link
+
+        known = link if link is not None else Link("none" if own_network else "host", shared=not own_network)
+        gateway = resolv.host_address_for(known, resolv.own_addresses() if known.addresses or known.shared else ())
+        if known.shared and not gateway:
+            gateway = next(iter(resolv.own_addresses()), "")
+        added = resolv.with_host_gateway(added, gateway)
+        if link is not None:
+            return resolv.hosts(link, _read("/etc/hosts"), name=name, added=added, host_address=link.host)
     text = _HOSTS if own_network else _read(f"{peer or '/etc'}/hosts") or _HOSTS
     if name and own_network:
-        addresses = [address.partition("/")[0] for address in link.addresses] if link is not None else []
-        text += "".join(f"{address}\t{name}\n" for address in addresses or ["127.0.1.1"])
-    added = hosts.added
-    if any(address == "host-gateway" for address, _names in added) or (link is not None and link.host):
-        from jubako.net.resolv import HOST_NAMES, host_gateway
-
-        if link is not None and link.host:
-            text += f"{link.host}\t{' '.join(HOST_NAMES)}\n"
-        added = tuple((host_gateway(link) if address == "host-gateway" else address, names) for address, names in added)
+        text += f"127.0.1.1\t{name}\n"
     return text + "".join(f"{address}\t{' '.join(names)}\n" for address, names in added)
 
 
 def _resolv_conf(hosts: HostsFiles, own_network: bool, link: Link | None, peer: str) -> str:
-    if link is not None and link.dns:
+    if link is not None:
         from jubako.net.resolv import resolv_conf
 
-        return resolv_conf(_read("/etc/resolv.conf"), link, hosts.dns, hosts.search, hosts.options)
+        host = _read("/etc/resolv.conf")
+        return resolv_conf(link, host, dns=hosts.dns, search=hosts.search, options=hosts.options)
     lines = [f"nameserver {address}" for address in hosts.dns]
-    if hosts.search:
+    if hosts.search and hosts.search != (".",):
         lines.append("search " + " ".join(hosts.search))
     if hosts.options:
         lines.append("options " + " ".join(hosts.options))

@@ -71,6 +71,10 @@ def _network(paths: Paths, container: store.Container, extras: ContainerExtras) 
         status = network_status(paths, container)
     except JubakoError:  # it ends just now
         return found
+    if status["Driver"] == "proxy":
+        from jubako.net.proxy.tally import read_status
+
+        status["Proxy"] = read_status(store.run_directory(paths, container.id))
     return {**found, **status}
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from jubako.engine.network import Network
     from jubako.image.model import Image
+    from jubako.net.bridge.client import Reservation
 
 
 @record
@@ -136,6 +137,7 @@ class _Launch:
         self.slots = Slots({"base": basis.fd} if basis.fd >= 0 else {})
         self.streams: Streams | None = None
         self.joined: list[int] = []
+        self.reservation: Reservation | None = None
         self.group = ""
         self.remove = bool(container.document["rm"])
         self.pid_file = str(container.document.get("pidfile", ""))
@@ -174,6 +176,10 @@ class _Launch:
         self._warn(prepared)
         self._make_layer(prepared)
         watch = streams.watched(self.run_directory, self.request.extras.timeout)
+        outside = network.outside() if network is not None else None
+        if outside is not None:
+            self.slots["outside"] = outside.fd
+            self.joined.append(outside.fd)
         applier = Applier(prepared.plan, self.slots, afterlife=lambda applier: self._supervise(applier, watch))
         applier.run()
         self._close_theirs()
@@ -190,7 +196,20 @@ class _Launch:
             return None
         from jubako.engine.network import find_network
 
-        return find_network(self.request.extras)
+        network = find_network(self.request.extras)
+        return self._reserve(network) if network is not None and network.driver.name == "bridge" else network
+
+    def _reserve(self, network: Network) -> Network:
+        """The same with places on bridge networks, whose keeper holds them as long as somebody has the connection."""
+        from jubako.engine.networks import asked_of, reserve_places, write_places
+        from jubako.runtime.base import Base
+
+        base = Base(self.basis.fd, self.basis.ids, 0) if self.basis.fd >= 0 else None
+        places = asked_of(self.container)
+        self.reservation = reserve_places(self.paths, base, self.container.id, self.container.name, places)
+        write_places(self.run_directory, self.reservation.places)
+        network.driver.take(self.reservation)  # type: ignore[attr-defined]
+        return replace(network, link=network.driver.plan())
 
     def _make_group(self, parent: str) -> None:
         """The group's name is on disk before the group is there: whoever comes next can remove it."""
@@ -224,6 +243,9 @@ class _Launch:
         for fd in self.joined:
             os.close(fd)
         self.joined = []
+        if self.reservation is not None:
+            self.reservation.close()
+            self.reservation = None
 
     def _watch(self, applier: Applier, relay: Relay) -> int:
         link = applier.links["supervisor"]

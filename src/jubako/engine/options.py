@@ -149,8 +149,17 @@ class RunOptions:
     """--ipc private|shareable|none|host|container:NAME|ns:PATH."""
     uts: str = ""
     """--uts private|host|container:NAME|ns:PATH."""
-    network: str = ""
-    """--network none|host|default|pasta|slirp4netns|proxy|...|container:NAME|ns:PATH; `none` when empty."""
+    network: tuple[str, ...] = ()
+    """--network none|host|default|pasta|slirp4netns|proxy|...|NAME|container:NAME|ns:PATH; `none` when empty. Several
+    bridge networks may be named."""
+    network_alias: tuple[str, ...] = ()
+    """--network-alias NAME: what the container is called on its bridge networks, besides its own name."""
+    ip: str = ""
+    """--ip ADDRESS on its bridge network."""
+    ip6: str = ""
+    """--ip6 ADDRESS on its bridge network."""
+    mac_address: str = ""
+    """--mac-address ADDRESS on its bridge network."""
     publish: tuple[str, ...] = ()
     """-p, --publish [[IP:]HOST:]CONTAINER[/tcp|udp], ports or ranges of ports."""
     publish_all: bool = False

@@ -150,7 +150,18 @@ def _describe(
         "log_limit": log[1],
         "labels": dict(request.extras.labels),
         "extras": dump_extras(request.extras),
+        **_places(request),
     }
+
+
+def _places(request: Request) -> dict[str, Any]:
+    """The container's places on bridge networks, which may change as long as there is the container."""
+    if not request.extras.places:
+        return {}
+    from jubako.engine.networks import KEY
+    from jubako.net.bridge.asked import dump_places
+
+    return {KEY: dump_places(request.extras.places)}
 
 
 def _free_name(paths: Paths, name: str) -> None:

@@ -1,6 +1,6 @@
 """Network devices, their addresses, routes and rules: rtnetlink(7), netlink(7), ip-rule(8).
 
-As much of it as moving a device takes, and as keeping the addresses of clients does.
+As much of it as moving a device takes, giving one an IPv4 address, and keeping the addresses of clients.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 _ROUTE = 0  # NETLINK_ROUTE
 _ERROR, _DONE = 2, 3
-_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWRULE, _RTM_DELRULE = 24, 25, 32, 33
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
-_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
-_RTN_LOCAL, _RTPROT_STATIC, _SCOPE_HOST = 2, 4, 254
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
+_RTN_UNICAST, _RTN_LOCAL, _RTPROT_BOOT, _RTPROT_STATIC, _SCOPE_HOST = 1, 2, 3, 4, 254
+_RT_TABLE_MAIN, _RTNH_F_ONLINK = 254, 4
 _FRA_PRIORITY, _FRA_TABLE, _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FR_ACT_TO_TBL = 6, 15, 22, 23, 1
-_IFLA_IFNAME, _IFLA_NET_NS_FD = 3, 28
-_IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 3, 6, 8
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_NET_NS_FD = 1, 3, 4, 28
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_BROADCAST, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 3, 4, 6, 8
 _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x40, 0x80
 _SCOPE_UNIVERSE = 0
 _IFF_UP = 1
@@ -150,6 +152,65 @@ def _port_rule(family: int, protocol: int, ports: tuple[int, int], table: int, p
     body = pack("=8BI", family, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
     body += _attribute(_FRA_PRIORITY, pack("=I", priority)) + _attribute(_FRA_TABLE, pack("=I", table))
     return body + _attribute(_FRA_IP_PROTO, bytes((protocol,))) + _attribute(_FRA_SPORT_RANGE, pack("=HH", *ports))
+
+
+def set_down(index: int, name: str) -> None:
+    """Take a device of the current network namespace down."""
+    with _Connection() as connection:
+        connection.tell(_RTM_NEWLINK, 0, pack("=BBHiII", 0, 0, 0, index, 0, _IFF_UP), name)
+
+
+def set_hardware_address(index: int, address: bytes, name: str) -> None:
+    """Give a device of the current network namespace its hardware address."""
+    with _Connection() as connection:
+        body = pack("=BBHiII", 0, 0, 0, index, 0, 0) + _attribute(_IFLA_ADDRESS, address)
+        connection.tell(_RTM_NEWLINK, 0, body, name)
+
+
+def set_mtu(index: int, mtu: int, name: str) -> None:
+    """Set the longest packet that a device of the current network namespace sends, in bytes."""
+    with _Connection() as connection:
+        body = pack("=BBHiII", 0, 0, 0, index, 0, 0) + _attribute(_IFLA_MTU, pack("=I", mtu))
+        connection.tell(_RTM_NEWLINK, 0, body, name)
+
+
+def remove_device(index: int, name: str) -> None:
+    """Delete a device of the current network namespace; of a veth pair the other end goes too."""
+    with _Connection() as connection:
+        connection.tell(_RTM_DELLINK, 0, pack("=BBHiII", 0, 0, 0, index, 0, 0), name)
+
+
+def ipv4(address: str, prefix: int) -> Address:
+    """The lasting IPv4 address `address`/`prefix`, for `add_address`."""
+    local = _socket.inet_aton(address)
+    host = (1 << (32 - prefix)) - 1
+    broadcast = (int.from_bytes(local, "big") | host).to_bytes(4, "big")
+    attributes = [(_IFA_LOCAL, local), (_IFA_ADDRESS, local)]
+    if prefix < 31:
+        attributes.append((_IFA_BROADCAST, broadcast))
+    return Address(_socket.AF_INET, prefix, _IFA_F_PERMANENT, _SCOPE_UNIVERSE, tuple(attributes))
+
+
+def remove_address(index: int, address: Address) -> None:
+    """Take an address from a device of the current network namespace; one that is not there is no error."""
+    body = pack("=BBBBI", address.family, address.prefix, 0, address.scope, index)
+    body += b"".join(_attribute(kind, value) for kind, value in address.attributes if kind != _IFA_BROADCAST)
+    with _Connection() as connection:
+        try:
+            connection.tell(_RTM_DELADDR, 0, body, "address")
+        except OSError as failure:
+            if failure.errno != errno.EADDRNOTAVAIL:
+                raise
+
+
+def set_default_route(index: int, gateway: str, on_link: bool = False) -> None:
+    """Send what has no other way through an IPv4 router on the device, in place of an earlier such route; `on_link`
+    where the router's address is in no network of the device."""
+    flags = _RTNH_F_ONLINK if on_link else 0
+    body = pack("=BBBBBBBBI", _socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, flags)
+    body += _attribute(_RTA_GATEWAY, _socket.inet_aton(gateway)) + _attribute(_RTA_OIF, pack("=i", index))
+    with _Connection() as connection:
+        connection.tell(_RTM_NEWROUTE, _CREATE | _REPLACE, body, f"default via {gateway}")
 
 
 class _Connection:

@@ -10,6 +10,7 @@ import os
 import time
 
 from jubako.errors import JubakoError, UsageError
+from jubako.net.ports.publish import publish
 from jubako.net.ports.spec import PortSpec
 from jubako.plan.step import printable
 
@@ -55,18 +56,25 @@ class Attendant:
 
     def descriptors(self) -> tuple[int, ...]:
         """What has to stay open."""
-        kept = [self.where.network, self.where.user]
+        kept = [self.where.network, self.where.user, self.where.outside]
         for helper in self._helpers():
-            kept += [helper.pidfd, helper.words]
+            kept += [helper.pidfd, helper.words, helper.program]
         kept += self.forwarder.descriptors if self.forwarder is not None else ()
+        kept += [self._keeper()]
         return tuple(fd for fd in kept if fd >= 0)
 
     def watched(self) -> tuple[int, ...]:
         """What the loop waits for: helpers that write or end."""
-        return tuple(fd for helper in self._helpers() for fd in (helper.pidfd, helper.words) if fd >= 0)
+        carried = [fd for helper in self._helpers() for fd in (helper.pidfd, helper.words)]
+        return tuple(fd for fd in (self._keeper(), *carried) if fd >= 0)
 
     def attend(self, ready: dict[int, int]) -> None:
         """Log what helpers wrote, and which ended."""
+        keeper = self.connection.keeper
+        if keeper is not None and self._keeper() in ready:
+            self._write(keeper.read_notice(), "keeper")
+            if keeper.fileno() < 0:
+                self.lost.append("keeper")
         for helper in self._helpers():
             if helper.words in ready:
                 text = helper.read()
@@ -105,47 +113,51 @@ class Attendant:
 
     def reload(self) -> None:
         """End what is left of the network's helpers, and connect again, with the same ports."""
-        self.close()
+        if self.connection.keeper is None:
+            self.close()
+            self.connection = self.driver.connect(self.where)
+        else:  # who asks for it has connected the namespace already (engine.networks)
+            self._close_forwarder()
         self.lost = []
-        self.connection = self.driver.connect(self.where)
         if self.ports:
             self._publish()
         self._write("connected again", self.driver.name)
 
     def close(self) -> None:
         """End all helpers."""
-        if self.forwarder is not None:
-            self.forwarder.close()
-            self.forwarder = None
+        self._close_forwarder()
+        if self._keeper() >= 0 and self.connection.keeper is not None:
+            self.connection.keeper.close()
         for helper in self.connection.helpers:
             if helper.pidfd >= 0:
                 helper.end()
 
+    def _keeper(self) -> int:
+        return self.connection.keeper.fileno() if self.connection.keeper is not None else -1
+
     # --- ports
+
+    def _close_forwarder(self) -> None:
+        if self.forwarder is not None:
+            self.forwarder.close()
+            self.forwarder = None
 
     def _publish(self) -> None:
         self._open()
         assert self.forwarder is not None
-        self.ports = [self.forwarder.add(port) for port in self.ports]
+        self.ports = list(publish(self.forwarder, self.ports))
         self._tell()
 
     def _open(self) -> None:
         if self.forwarder is None:
             from jubako.net.ports.forward import open_forwarder
 
-            self.forwarder = open_forwarder(self.port_driver, self.where, self.connection)
+            self.forwarder = open_forwarder(self.port_driver, self.where, self.connection, tuple(self.ports))
 
-    def _add(self, ports: tuple[PortSpec, ...]) -> list[PortSpec]:
+    def _add(self, ports: tuple[PortSpec, ...]) -> tuple[PortSpec, ...]:
         self._open()
         assert self.forwarder is not None
-        added: list[PortSpec] = []
-        try:
-            for port in ports:
-                added.append(self.forwarder.add(port))
-        except BaseException:  # all of a range, or none of it
-            for port in added:
-                self.forwarder.remove(port)
-            raise
+        added = publish(self.forwarder, ports)
         self.ports += added
         self._tell()
         return added

@@ -23,7 +23,7 @@ _CLASSES = {
     "vpnkit": ("vpnkit", "Vpnkit"),
     "lxc-user-nic": ("lxc_user_nic", "LxcUserNic"),
     "bridge": ("bridge", "Bridge"),
-    "proxy": ("proxy", "Proxy"),
+    "proxy": ("proxy", "Driver"),
 }
 """The module in `jubako.net.drivers` and the class in it."""
 
@@ -61,8 +61,7 @@ def find_driver(options: NetworkOptions) -> Driver:
             hint=f"one of {', '.join(_CLASSES)}",
         )
     module, name = _CLASSES[options.driver]
-    found = getattr(__import__(f"jubako.net.drivers.{module}", fromlist=[name]), name)
-    driver: Driver = found(options)
+    driver: Driver = getattr(__import__(f"jubako.net.drivers.{module}", fromlist=(name,)), name)(options)
     return driver
 
 

@@ -65,7 +65,7 @@ def close_loopback(tap: int) -> None:
 def close_loopback_of(helper: Helper) -> None:
     """The same for the device that a helper has opened. Raises where it cannot be done; then the helper is ended."""
     try:
-        tap = _find_tap(helper.pidfd)
+        tap = _find_tap(helper.program)
         try:
             close_loopback(tap)
         finally:

@@ -15,6 +15,7 @@ import select
 import time
 
 from jubako.errors import JubakoError
+from jubako.linux import scm
 from jubako.linux.clone import CLONE_NEWPID, clone
 from jubako.linux.descriptors import close_all_but
 from jubako.linux.pidfd import open_pidfd, send_signal
@@ -33,13 +34,15 @@ _LAST_WORDS = 4096
 
 
 class Helper:
-    """A child process that carries a part of the network; `words` is the read end of what it writes."""
+    """A child process that carries a part of the network; `words` is the read end of what it writes. `program` is a
+    pidfd of the program itself, which is not our child where a holder is in between."""
 
-    def __init__(self, name: str, pid: int, pidfd: int, words: int) -> None:
+    def __init__(self, name: str, pid: int, pidfd: int, words: int, program: int) -> None:
         self.name = name
         self.pid = pid
         self.pidfd = pidfd
         self.words = words
+        self.program = program
 
     def is_over(self) -> bool:
         """Whether it has ended; it is not reaped by asking."""
@@ -59,10 +62,10 @@ class Helper:
 
     def let_go(self) -> None:
         """Close the descriptors, when it has ended and been waited for."""
-        for fd in (self.pidfd, self.words):
+        for fd in {self.pidfd, self.words, self.program}:
             if fd >= 0:
                 os.close(fd)
-        self.pidfd = self.words = -1
+        self.pidfd = self.words = self.program = -1
 
     def read(self) -> bytes:
         """What it has written and nobody has read yet, at most some kilobytes; empty when there is nothing."""
@@ -87,6 +90,9 @@ def start_program(argv: tuple[str, ...], *, keep: tuple[int, ...] = ()) -> Helpe
     def run() -> NoReturn:
         for fd in keep:
             os.set_inheritable(fd, True)
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them, and exec would pass that on
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         os.execv(argv[0], argv)
 
     return _fork(os.path.basename(argv[0]), run, keep)
@@ -99,8 +105,12 @@ def start_function(name: str, work: Callable[[], int], *, keep: tuple[int, ...] 
 
 def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper:
     words, writer = os.pipe2(os.O_CLOEXEC)
-    parent = -1 if os.getpid() == 1 else open_pidfd(os.getpid())
-    pid, pidfd = clone(CLONE_NEWPID if parent >= 0 else 0)
+    here = there = None
+    parent = -1
+    if os.getpid() != 1:
+        parent = open_pidfd(os.getpid())
+        here, there = scm.pair()
+    pid, pidfd = clone(CLONE_NEWPID if there is not None else 0)
     if pid == 0:
         try:
             os.setsid()
@@ -109,31 +119,38 @@ def _fork(name: str, run: Callable[[], object], keep: tuple[int, ...]) -> Helper
             os.dup2(null, 0)
             os.dup2(writer, 1)
             os.dup2(writer, 2)
-            close_all_but((0, 1, 2, *keep, *((parent,) if parent >= 0 else ())))
-            if parent >= 0:
-                _hold(parent)
+            held = (parent, there.fileno()) if there is not None else ()
+            close_all_but((0, 1, 2, *keep, *held))
+            if there is not None:
+                _hold(parent, there)
             run()
         except BaseException as failure:
             os.write(2, f"{failure}\n".encode(errors="replace"))
         finally:
             os._exit(127)
     os.close(writer)
-    if parent >= 0:
+    program = pidfd
+    if here is not None and there is not None:
         os.close(parent)
-    return Helper(name, pid, pidfd, words)
+        there.close()
+        program = next(iter(scm.receive(here)[1]), pidfd)
+        here.close()
+    return Helper(name, pid, pidfd, words, program)
 
 
-def _hold(parent: int) -> None:
-    """Be the first process of a PID namespace for the child in which this returns; end as it ends."""
+def _hold(parent: int, link: scm.Socket) -> None:
+    """Be the first process of a PID namespace for the child in which this returns; end as it ends. The child's pidfd
+    goes through `link`."""
     set_parent_death_signal(_SIGKILL)
     if _has_ended(parent):  # before that
         os._exit(127)
-    os.close(parent)
     child = os.fork()
     if child == 0:
+        link.close()
+        os.close(parent)
         return
-    for fd in (1, 2):
-        os.close(fd)
+    scm.send(link, b"program", (open_pidfd(child),))
+    close_all_but(())
     while True:
         pid, status = os.wait()
         if pid == child:

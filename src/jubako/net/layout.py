@@ -110,8 +110,16 @@ def is_device_name(name: str) -> bool:
     )
 
 
-def refuse(driver: str, options: NetworkOptions, fields: tuple[str, ...]) -> None:
-    """Raises `UsageError` if one of the options is given that this driver does not have."""
+def refuse(driver: str, options: NetworkOptions, fields: tuple[str, ...], ports: tuple[str, ...]) -> None:
+    """Raises `UsageError` if one of the options is given that this driver does not have, or a port driver other than
+    those of `ports`."""
+    if options.ports and options.ports not in ports:
+        raise UsageError(
+            f"forward ports of {driver}",
+            options.ports,
+            reason="this port driver does not go with that network",
+            hint=f"one of {', '.join(ports)}",
+        )
     for field in fields:
         if getattr(options, field):
             raise UsageError(

@@ -50,12 +50,15 @@ class Where:
     """Where a driver connects: descriptors, none of which it closes.
 
     `network` is the namespace. `user` is the user namespace that owns it, -1 where the calling process is in it (or in
-    an ancestor, with all rights there). `directory` is a private one for sockets and files.
+    an ancestor, with all rights there). `directory` is a private one for sockets and files. `outside` is the socket of
+    a process that has stayed in the host's user namespace (`jubako.net.outside`), for drivers whose program is set-uid;
+    -1 where the calling process is in that namespace itself.
     """
 
     network: int
     directory: str
     user: int = -1
+    outside: int = -1
 
 
 @record
@@ -80,14 +83,30 @@ class Link:
 class Connection:
     """A link that is up: what it really is (`dynamic` parts filled in), and the processes that carry it."""
 
-    def __init__(self, link: Link, helpers: tuple[Helper, ...] = (), api: str = "") -> None:
+    def __init__(
+        self, link: Link, helpers: tuple[Helper, ...] = (), api: str = "", keeper: Keeper | None = None
+    ) -> None:
         self.link = link
         self.helpers = helpers
         self.api = api
         """The path of slirp4netns's socket, for its port driver."""
+        self.keeper = keeper
+        """Who carries the network for others too, and is no child of ours."""
 
 
 if TYPE_CHECKING:
+
+    class Keeper(Protocol):
+        """A connection that lives as long as the network is to be there."""
+
+        def fileno(self) -> int:
+            """What to wait for; -1 once its other end has gone."""
+
+        def read_notice(self) -> str:
+            """What there is to log, when there is something to read."""
+
+        def close(self) -> None:
+            """Leave the network."""
 
     class Driver(Protocol):
         """One way to connect. Each has a module of its own in `jubako.net.drivers`."""

@@ -23,6 +23,7 @@ _PORT_HANDLERS = {
     "slirp4netns": "slirp4netns",
 }
 """Podman's names of port drivers, and ours."""
+_PASTA_HANDLERS = {"builtin": "builtin", "implicit": "implicit"}
 _DEFAULTS = ("default", "private")
 """What docker and podman call the network that one gets without asking."""
 
@@ -44,10 +45,15 @@ def parse_network(value: str) -> NetworkOptions:
     if name == "pasta" and text:
         from jubako.net.drivers import pasta_arguments
 
-        arguments = tuple(text.split(","))
+        words = text.split(",")
+        handlers = [word for word in words if word.startswith("port_handler=")]  # ours, where pasta has only arguments
+        arguments = tuple(word for word in words if word not in handlers)
+        if len(handlers) > 1:
+            raise _wrong(handlers[1], "it is given twice", name)
+        ports = "" if not handlers else str(_choice("ports", _PASTA_HANDLERS)(handlers[0], handlers[0][13:])[1])
         asked = pasta_arguments.read(arguments)
         layout.check_mtu(asked.mtu, ipv6=asked.ipv6, operation="read --network pasta: --mtu")
-        return NetworkOptions(driver=name, arguments=arguments)
+        return NetworkOptions(driver=name, arguments=arguments, ports=ports)
     if name == "bridge":
         if text and ("=" in text or "," in text):
             raise _wrong(value, "a bridge network has a name and no options", name)

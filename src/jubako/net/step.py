@@ -31,7 +31,7 @@ class ConnectNetwork(Step):
     def apply(self, slots: Slots) -> None:
         namespace = open_namespace(slots["init_pid"], "network")
         log = f"{self.log}/{LOG}" if self.log else ""
-        where = Where(namespace, self.directory)
+        where = Where(namespace, self.directory, outside=slots.values.get("outside", -1))
         slots["network"] = Attendant(self.driver, where, self.ports, self.port_driver, log)
 
     def call(self) -> str:

@@ -119,6 +119,11 @@ class Jobs:
         if request.extras.network is not None:
             from jubako.engine.network import find_network
 
+            if request.extras.places:
+                raise UsageError(
+                    "use network", request.extras.places[0].network, reason="the library's containers are on no bridge",
+                    hint="network='pasta', 'slirp4netns', 'proxy', 'none' or 'host'",
+                )  # fmt: skip
             network = find_network(request.extras)
         link = network.link if network is not None else None
         files = write_files(directory, request.spec, request.extras.hosts, link)

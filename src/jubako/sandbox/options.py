@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         ipc: str
         uts: str
         network: str
+        allow: Sequence[str]
         cgroupns: str
         userns: str
         ns: Sequence[str]
@@ -80,7 +81,7 @@ KNOWN = frozenset(
         "dns", "dns_search", "dns_option", "volume", "volumes", "mount", "tmpfs", "read_only", "read_only_tmpfs",
         "device", "shm_size", "propagation", "no_pivot", "storage", "cap_add", "cap_drop", "security_opt", "privileged",
         "sysctl",
-        "pid", "ipc", "uts", "network", "cgroupns", "userns", "ns", "time_offset", "uidmap", "gidmap",
+        "pid", "ipc", "uts", "network", "allow", "cgroupns", "userns", "ns", "time_offset", "uidmap", "gidmap",
     )
 )  # fmt: skip
 _PLACEHOLDER = "\x1a"

@@ -133,7 +133,7 @@ def test_helpers_end_with_the_container_whatever_dies_first(
     running = helpers(jubako, "one")
     assert running
     os.kill({"supervisor": found["Jubako"]["SupervisorPid"], "init": found["State"]["Pid"]}[victim], signal.SIGKILL)
-    assert eventually(lambda: not [pid for pid in running if Path(f"/proc/{pid}/exe").exists()])
+    assert eventually(lambda: not [pid for pid in running if Path(f"/proc/{pid}/cmdline").exists()])
 
 
 def test_another_container_shares_network_and_name_server(jubako: Command, run: Run) -> None:
@@ -153,7 +153,7 @@ def test_the_plan_names_the_helper_and_starts_none(jubako: Command) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--network", "nosuch"), "there is no such"),
+        (("--network", "nosuch"), "no such network"),
         (("--network", "slirp4netns:mtu=1"), "mtu"),
         (("--network", "slirp4netns:cidr=10.0.2.1/24"), "cidr"),
         (("--network", "pasta:-T,auto,--netns,/x"), "--netns"),

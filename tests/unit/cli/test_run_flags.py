@@ -48,11 +48,11 @@ def test_create_knows_every_flag_of_run_but_those_of_the_terminal_in_front():
 
 def test_nothing_but_an_image_asks_for_nothing_more_than_the_default_network(monkeypatch):
     monkeypatch.delenv("JUBAKO_NETWORK", raising=False)
-    assert options("busybox") == RunOptions(image="busybox", network="default")
+    assert options("busybox") == RunOptions(image="busybox", network=("default",))
     assert options("--ns", "net=none", "busybox") == RunOptions(image="busybox", ns=("net=none",))
     monkeypatch.setenv("JUBAKO_NETWORK", "none")
-    assert options("busybox") == RunOptions(image="busybox", network="none")
-    assert options("--net", "host", "busybox").network == "host"
+    assert options("busybox") == RunOptions(image="busybox", network=("none",))
+    assert options("--net", "host", "busybox").network == ("host",)
 
 
 def test_a_long_docker_command_line_is_understood():
@@ -79,7 +79,7 @@ def test_a_long_docker_command_line_is_understood():
         hostname="box",
         cap_drop=("ALL",),
         cap_add=("NET_BIND_SERVICE",),
-        network="host",
+        network=("host",),
         pid="host",
         memory="512m",
         cpus="1.5",

@@ -453,7 +453,7 @@ def test_the_hosts_namespace_is_not_in_the_list(options: dict[str, Any], kind: s
 
 
 def test_a_namespace_is_joined_by_its_path() -> None:
-    assert Namespace("network", "/run/netns/x") in spec(network="ns:/run/netns/x").linux.namespaces
+    assert Namespace("network", "/run/netns/x") in spec(network=("ns:/run/netns/x",)).linux.namespaces
     assert Namespace("user", "/proc/1/ns/user") in spec(userns="ns:/proc/1/ns/user").linux.namespaces
 
 

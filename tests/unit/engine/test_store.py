@@ -316,9 +316,7 @@ def test_a_supervisor_that_lives_keeps_its_container_running(paths: Paths, make:
     [{"monitor_start": 1}, {"boot": "another-boot"}, {"monitor": 4_000_000}, {"monitor": 0},
      {"monitor": 4_000_000, "monitor_start": 0}],
 )  # fmt: skip
-def test_a_supervisor_that_is_gone_left_its_container_killed(
-    paths: Paths, make: Make, change: dict[str, Any]
-) -> None:
+def test_a_supervisor_that_is_gone_left_its_container_killed(paths: Paths, make: Make, change: dict[str, Any]) -> None:
     container = read_container(paths, make("web", **me(pid=5, **change)))
     assert container is not None
     assert (container.state.status, container.state.exit_code, container.state.pid) == (EXITED, 137, 0)

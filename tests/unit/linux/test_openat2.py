@@ -160,9 +160,7 @@ def test_magic_links_lead_nowhere(way: str, outside: Path) -> None:
         os.close(held)
 
 
-def test_without_the_system_call_the_walk_is_taken_and_remembered(
-    root: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_system_call_the_walk_is_taken_and_remembered(root: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def refused(*arguments: object) -> int:
@@ -229,9 +227,7 @@ def test_through_a_link_that_leads_nowhere_what_is_made_stays_inside(
     assert sorted(path.name for path in place.parent.iterdir()) == ["outside", "root", "secret"]
 
 
-def test_below_a_link_that_leads_out_what_is_made_stays_inside(
-    root: int, place: Path, outside: Path, way: str
-) -> None:
+def test_below_a_link_that_leads_out_what_is_made_stays_inside(root: int, place: Path, outside: Path, way: str) -> None:
     (place / "mnt").symlink_to(outside)
     assert where(make_directory_in(root, "/mnt/deep/er")).startswith(f"{place}/")
     assert where(make_file_in(root, "/mnt/deep/file")).startswith(f"{place}/")

@@ -185,6 +185,7 @@ def test_all_addresses_of_the_host_are_written_as_rootlesskit_does() -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     for parse in (parse_publish, parse_rootlesskit):
         try:
-            parse(text)
-        except UsageError as refusal:
-            assert refusal.reason
+            read = parse(text)
+        except UsageError:
+            continue
+        assert read

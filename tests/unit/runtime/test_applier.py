@@ -217,9 +217,7 @@ def test_descriptors_go_with_the_baton(pipe: tuple[int, int]) -> None:
 
 def test_a_failure_of_the_runtimes_own_step_is_raised_with_its_number() -> None:
     error = failure(CloneSupervisor(0), RuntimeFails())
-    assert str(error) == (
-        "runtime fails /x: Permission denied (EACCES)\n  step 2 of 2: RuntimeFails\n  hint: hint 13"
-    )
+    assert str(error) == ("runtime fails /x: Permission denied (EACCES)\n  step 2 of 2: RuntimeFails\n  hint: hint 13")
     assert isinstance(error, StepError)
 
 

@@ -14,18 +14,28 @@ COMMAND = Command(
     arguments=(ANY_CONTAINERS,),
     description="""
         A helper program that carries a container's packets may crash or be killed; the container goes on without. This
-        ends what is left of the helpers and starts them anew, with the same published ports.
+        ends what is left of the helpers and starts them anew, with the same published ports. Containers on bridge
+        networks are connected by one small group of processes for all; if that is killed, this makes it anew, with the
+        addresses that everybody had.
     """,
     examples=(("After pasta was killed.", "jubako network reload web"),),
 )
 
 
 def run(values: Values) -> int:
+    from jubako.engine.networks import asked_of, reload_networks, running_base
     from jubako.engine.ports import reload_network
+    from jubako.engine.reaping import reap
     from jubako.paths import find_paths
 
+    paths = find_paths()
+    reap(paths)
+
     def reload(name: str) -> None:
-        reload_network(find_paths(), find(name))
+        container = find(name)
+        if asked_of(container):
+            reload_networks(paths, running_base(paths), (name,))
+        reload_network(paths, container)
         print(name, flush=True)
 
     return do_each(chosen("network reload", values, ("running",)), reload)

@@ -15,7 +15,7 @@ class NoNetwork:
     """A namespace that nothing leaves."""
 
     name = "none"
-    ports: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ("builtin",)
 
     def __init__(self, options: NetworkOptions) -> None:
         _refuse_options(self.name, options)

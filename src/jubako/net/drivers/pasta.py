@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from jubako.net.helper import Helper
     from jubako.net.link import NetworkOptions, Where
 
 _READY = "pasta.ready"
@@ -39,7 +40,7 @@ class Pasta:
     ports: tuple[str, ...] = ("builtin", "implicit")
 
     def __init__(self, options: NetworkOptions) -> None:
-        refuse(self.name, options, ("rules", "bridge", "sandbox", "seccomp"))
+        refuse(self.name, options, ("rules", "bridge", "sandbox", "seccomp"), self.ports)
         self._asked = pasta_arguments.read(options.arguments)
         if self._asked.ipv6:
             options = replace(options, ipv6=True)
@@ -50,6 +51,8 @@ class Pasta:
         self._layout = Layout.of(self.name, options)
         self._program = find_program(options.program or self.name, self.name)
         self._options = options
+        if options.ports == "implicit":
+            _refuse_old(self._program)
 
     def plan(self) -> Link:
         asked = self._asked
@@ -72,14 +75,25 @@ class Pasta:
 
     def connect(self, where: Where) -> Connection:
         self._refuse_missing_routes()
+        try:
+            helper = self._start(where)
+        except OSError as failure:
+            raise JubakoError.from_os_error("start", self.name, failure) from failure
+        if not self._reaches_host():
+            close_loopback_of(helper)
+        return Connection(self.plan(), (helper,))
+
+    def _start(self, where: Where) -> Helper:
+        """The program, once its device is configured."""
         fifo = f"{where.directory}/{_READY}"
+        if os.path.lexists(fifo):  # of a supervisor that was killed
+            os.unlink(fifo)
         os.mkfifo(fifo, 0o600)
         ready = owner = -1
         try:
             ready = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             owner = _owner(where)
-            joins = "/proc/self/fd/1" if owner >= 0 else ""
-            command = self._command("/proc/self/fd/0", joins, fifo)
+            command = self._command("/proc/self/fd/0", "/proc/self/fd/1" if owner >= 0 else "", fifo)
 
             def run() -> NoReturn:
                 os.dup2(where.network, 0)
@@ -87,19 +101,15 @@ class Pasta:
                     os.dup2(owner, 1)
                 os.execv(command[0], command)
 
-            helper = start_function(
-                os.path.basename(command[0]), run, keep=(where.network, *((owner,) if owner >= 0 else ()))
-            )
+            helper = start_function(self.name, run, keep=(where.network, *((owner,) if owner >= 0 else ())))
             if not await_ready(helper, ready):
                 raise helper.failure()
-            if not self._reaches_host():
-                close_loopback_of(helper)
         finally:
             os.unlink(fifo)
             for fd in (ready, owner):
                 if fd >= 0:
                     os.close(fd)
-        return Connection(self.plan(), (helper,))
+        return helper
 
     def _command(self, network: str, user: str, ready: str) -> tuple[str, ...]:
         asked, layout, link = self._asked, self._layout, self.plan()
@@ -120,7 +130,8 @@ class Pasta:
             words.append("--ipv6-only" if asked.only == "6" else "--ipv4-only")
         for flag in ("-t", "-u", "-T", "-U"):
             if flag not in asked.forwards:
-                words += [flag, "none"]
+                implicit = self._options.ports == "implicit" and flag in ("-t", "-u")
+                words += [flag, "auto" if implicit else "none"]
         words += asked.others
         # Root of the supervisor's namespace stays what it is, or it could not join the other one any more.
         words += ["--runas", "0:0", "--no-netns-quit", "--pid", ready, "--netns", network]
@@ -150,6 +161,20 @@ class Pasta:
                     else "connect the host, name a device of its own with --network pasta:-i,DEVICE, "
                     "or use --network slirp4netns",
                 )
+
+
+def _refuse_old(program: str) -> None:
+    """Versions of 2023 take `auto` and open nothing; the option is of those that were seen to work."""
+    import subprocess
+
+    told = subprocess.run((program, "--help"), check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+    if b"--map-host-loopback" not in told.stdout + told.stderr:
+        raise JubakoError(
+            "forward ports by",
+            program,
+            reason="it is too old to open by itself the ports that are bound inside",
+            hint="use the port driver builtin, or pasta of 2024-08 or later",
+        )
 
 
 def _owner(where: Where) -> int:

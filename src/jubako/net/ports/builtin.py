@@ -87,7 +87,7 @@ class BuiltinForwarder:
     def __init__(self, control: Socket, helpers: tuple[Helper, ...]) -> None:
         self.control = control
         self.helpers = helpers
-        self.descriptors = (control.fileno(),)
+        self.descriptors: tuple[int, ...] = (control.fileno(),)
 
     def add(self, port: PortSpec) -> PortSpec:
         """Forward it; the port as it is published, with the number that was chosen for 0. Raises `JubakoError`."""

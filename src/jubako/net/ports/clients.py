@@ -3,8 +3,7 @@
 Binding one is easy; the answers have to come back to it, and not go out to where that address really is. So what is
 sent *from a published port* looks first into a table of ours (ip-rule(8)), which has one route for each client's
 address that is in use: it is the namespace's own, through lo. All else that the container sends, to the same client
-too, goes its usual way. There are no marks, no packet filter and no sysctl in it, and nothing depends on what the container's
-own packet filter does with lo.
+too, goes its usual way. There are no marks, no packet filter and no sysctl in it.
 
 A program that is bound to all addresses and answers a datagram lets the kernel choose its own address, which would be
 the client's: the route says which one it is instead. For each address inside there is a table.

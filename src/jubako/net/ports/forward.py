@@ -7,14 +7,26 @@ from jubako.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.net.link import Connection, PortForwarder, Where
+    from jubako.net.ports.spec import PortSpec
 
 PORT_DRIVERS = ("builtin", "slirp4netns", "implicit")
 
 
-def open_forwarder(name: str, where: Where, connection: Connection) -> PortForwarder:
-    """The forwarder `name` for a network that is connected; it forwards nothing yet."""
+def open_forwarder(
+    name: str, where: Where, connection: Connection, given: tuple[PortSpec, ...] = ()
+) -> PortForwarder:
+    """The forwarder `name` for a network that is connected; it forwards nothing yet. `given` are the ports that pasta
+    was started with."""
     if name == "builtin":
         from jubako.net.ports.builtin import open_builtin
 
         return open_builtin(where, connection.link)
+    if name == "slirp4netns":
+        from jubako.net.ports.slirp4netns import open_slirp4netns
+
+        return open_slirp4netns(connection.api, connection.link)
+    if name == "implicit":
+        from jubako.net.ports.implicit import open_implicit
+
+        return open_implicit(given)
     raise UsageError("use the port driver", name, reason="there is none of this name", hint=", ".join(PORT_DRIVERS))

@@ -60,6 +60,7 @@ class ImplicitForwarder:
     """Ports that pasta forwards from its start on."""
 
     helpers: tuple[Helper, ...] = ()
+    descriptors: tuple[int, ...] = ()
 
     def __init__(self, ports: tuple[PortSpec, ...], auto: bool) -> None:
         self.ports = ports

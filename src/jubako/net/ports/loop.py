@@ -22,6 +22,7 @@ class Loop:
         self.soon: list[Callable[[], None]] = []
         self.timers: dict[object, tuple[float, Callable[[], None]]] = {}
         self.over = False
+        self._among_events = False
         self._closing: list[int] = []
 
     def add(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
@@ -39,8 +40,11 @@ class Loop:
             self.epoll.unregister(fd)
 
     def close_fd(self, fd: int) -> None:
-        """Close a descriptor at the end of the turn, so that no event of this turn meets its number's next owner."""
-        self._closing.append(fd)
+        """Close a descriptor; when all events of this turn are done, so that none meets its number's next owner."""
+        if self._among_events:
+            self._closing.append(fd)
+        else:
+            os.close(fd)
 
     def at(self, key: object, seconds: float, work: Callable[[], None]) -> None:
         """Do `work` once, in `seconds`; one that was set under the same key is replaced."""
@@ -55,20 +59,23 @@ class Loop:
         """Until `over`."""
         handlers, poll = self.handlers, self.epoll.poll
         while not self.over:
-            for fd, events in poll(self._patience(), _EVENTS):
+            found = poll(self._patience(), _EVENTS)
+            self._among_events = True
+            for fd, events in found:
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(events)
+            self._among_events = False
+            if self._closing:
+                for fd in self._closing:
+                    os.close(fd)
+                self._closing.clear()
             if self.soon:
                 work, self.soon = self.soon, []
                 for each in work:
                     each()
             if self.timers:
                 self._ring()
-            if self._closing:
-                for fd in self._closing:
-                    os.close(fd)
-                self._closing.clear()
 
     def _patience(self) -> float:
         if self.soon:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SPARE = 64
 """Descriptors that are not counted: standard streams, the loop, sockets to other processes."""
+_FOR_ONE = 16
+"""Descriptors that have to be free for one more connection: its own, its pipes, and some for those that there are."""
 _MOST_DESCRIPTORS = 1 << 20
 _LOOK_SECONDS = 0.25
 
@@ -73,6 +75,7 @@ class Plane:
         self.loop = Loop()
         self.code = 0
         self.control = control
+        control.setblocking(False)
         self.keep_clients = keep_clients
         self.budget = Budget(self.loop, limit)
         self.pump = Pump(self.loop, Pipes(self.budget), self._closed)
@@ -83,13 +86,16 @@ class Plane:
         self.kept: dict[int, tuple[str, str]] = {}
         """Of connections that have their client's address: where it is to be released."""
         self.number = 0
-        self.loop.add(control.fileno(), EPOLLIN, self._on_control)
+        # Sockets are closed at once only when a turn's events are done, and `remove` has to have closed them.
+        self.loop.add(control.fileno(), EPOLLIN, lambda _events: self.loop.soon.append(self._on_control))
 
     # --- what the supervisor says -------------------------------------------------------------------------------------
 
-    def _on_control(self, _events: int) -> None:
+    def _on_control(self) -> None:
         try:
             data, _none = scm.receive(self.control)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:
@@ -197,7 +203,9 @@ class _Port:
 
     def _may_accept(self, resume: Callable[[], None]) -> bool:
         """Whether there is room for one more; if not, `resume` is called when there may be."""
-        if not self.plane.budget.has(_SPARE):
+        if not self.plane.budget.has(_FOR_ONE):
+            self.plane.pump.pipes.close_free()
+        if not self.plane.budget.has(_FOR_ONE):
             self.plane.budget.wait(resume)
         elif not self.plane.asking.has_room():
             self.plane.asking.waiting.append(resume)

@@ -36,6 +36,7 @@ class Slirp4netnsForwarder:
     """Ports that slirp4netns forwards."""
 
     helpers: tuple[Helper, ...] = ()
+    descriptors: tuple[int, ...] = ()
 
     def __init__(self, api: str, link: Link) -> None:
         self.api = api
