@@ -91,10 +91,8 @@ def _incoming(tools: Tools, rounds: int, seconds: int) -> None:
             for back in (False, True):
                 extra = (*(("-P", str(streams)) if streams > 1 else ()), *(("-R",) if back else ()))
                 with _published(tools, driver, ("iperf3", "-s", "-p")) as ports:
-                    found = _in_turns(
-                        {name: lambda p=port, e=extra: _iperf(LOOPBACK, p, seconds, (), e) for name, port in ports.items()},
-                        rounds,
-                    )
+                    cases = {n: lambda p=port, e=extra: _iperf(LOOPBACK, p, seconds, (), e) for n, port in ports.items()}
+                    found = _in_turns(cases, rounds)
                 way = "to the client" if back else "to the server"
                 _row(f"{driver}, {streams} stream{'s' if streams > 1 else ''} {way}", found)
 
@@ -248,7 +246,8 @@ def _title(text: str, tools: Tools) -> None:
 
 
 def _row(name: str, values: dict[str, float], digits: int = 2) -> None:
-    cells = "".join(f"{values[tool]:14.{digits}f}" if tool in values else f"{'-':>14}" for tool in ("jubako", "rootlesskit"))
+    tools = ("jubako", "rootlesskit")
+    cells = "".join(f"{values[tool]:14.{digits}f}" if tool in values else f"{'-':>14}" for tool in tools)
     ratio = f"{values['jubako'] / values['rootlesskit']:8.2f}" if "rootlesskit" in values else ""
     print(f"{name:44}{cells}{ratio}", flush=True)
 
