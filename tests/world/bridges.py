@@ -165,7 +165,7 @@ class _Commander:
                 become_root(self.base.ids)
             child, pidfd = clone(CLONE_NEWPID)
             if child == 0:
-                _supervise(name, reservation, there, json.dumps({"revived": reservation.revived}))
+                _supervise(name, reservation, there, json.dumps({"made": reservation.made}))
             reservation.close()
             there.close()
             os.close(pidfd)
@@ -245,7 +245,7 @@ class _Commander:
         made.attach(container.network, life)
         os.close(life)
         made.close()
-        return {"places": [dict(place.__dict__) for place in made.places], "revived": made.revived}
+        return {"places": [dict(place.__dict__) for place in made.places], "made": made.made}
 
     def connect(self, name: str, network: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         from jubako.net.bridge import client

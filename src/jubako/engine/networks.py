@@ -188,12 +188,15 @@ def reserve_places(
 ) -> client.Reservation:
     """Places for a container that is about to start, and the connection that keeps them (see `client.Reservation`).
 
-    If the keeper was killed, the containers that it had connected are connected again.
+    If the keeper before was killed, the containers that it had connected are connected again first, so that they get
+    the addresses that they had; `warnings` of the reservation says which of them could not be.
     """
+    warnings = []
+    if _have_places(paths, identifier) and not client.is_running(paths, base):
+        warnings = _reconnect_all(paths, base)
     wishes = tuple(_wish(paths, place) for place in asked)
     made = client.reserve(paths, base, identifier, name, wishes, uplink)
-    if made.revived:
-        reload_networks(paths, base)
+    made.warnings = tuple(warnings)
     return made
 
 
@@ -247,22 +250,30 @@ def disconnect_container(paths: Paths, container: store.Container, name: str, *,
     _change_document(container, lambda places: tuple(place for place in places if _resolved(place.network) != network))
 
 
-def reload_networks(paths: Paths, base: Base | None, names: tuple[str, ...] = ()) -> list[str]:
-    """Connect the running containers (those of `names`, or all) that have lost their networks, with the addresses that
-    they had; the ids of those that are connected now."""
+def reload_networks(paths: Paths, base: Base | None, names: tuple[str, ...]) -> None:
+    """Connect running containers that have lost their bridge networks, with the addresses that they had."""
     client.tidy(paths)
-    chosen = [store.find_container(paths, name) for name in names] or store.list_containers(paths)
-    reloaded = []
     connected = {neighbour.id for neighbour in client.neighbours(paths, base)}
-    for container in chosen:
+    for container in [store.find_container(paths, name) for name in names]:
         if not container.running or not asked_of(container):
-            if names:
-                raise UsageError("reload", container.name, reason="it does not run, or is on no bridge network")
-            continue
+            raise UsageError("reload", container.name, reason="it does not run, or is on no bridge network")
         if container.id not in connected:
             _reconnect(paths, base, container)
-        reloaded.append(container.id)
-    return reloaded
+
+
+def _reconnect_all(paths: Paths, base: Base | None) -> list[str]:
+    """The same for all of them; what went wrong with whom."""
+    from jubako.engine.ports import reload_network
+
+    warnings = []
+    for container in store.list_containers(paths):
+        if container.running and asked_of(container):
+            try:
+                reload_networks(paths, base, (container.id,))
+                reload_network(paths, container)
+            except JubakoError as failure:
+                warnings.append(f"container {container.name} has lost its network: {failure}")
+    return warnings
 
 
 def running_base(paths: Paths) -> Base | None:
@@ -385,6 +396,16 @@ def _resolved(name: str) -> str:
 def _wish(paths: Paths, asked: Asked) -> client.Wish:
     network = find_network(paths, asked.network)
     return client.Wish(network, asked.addresses, asked.hardware, asked.aliases, asked.device)
+
+
+def _have_places(paths: Paths, identifier: str) -> bool:
+    """Whether another container has written down places; cheap, since hardly ever one has when a keeper is made."""
+    own = store.run_directory(paths, identifier)
+    try:
+        others = [entry.path for entry in os.scandir(paths.run + "/containers") if entry.path != own]
+    except FileNotFoundError:
+        return False
+    return any(os.path.exists(f"{other}/{PLACES}") for other in others)
 
 
 def _plain(place: client.Place) -> tuple[str, ...]:

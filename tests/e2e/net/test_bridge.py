@@ -321,10 +321,10 @@ def test_a_killed_keeper_is_told_of_and_the_next_container_finds_another(bridges
     answer = bridges.inside("one", "lookup", gateway, "one", 1, "udp", UNREACHABLE)
     assert isinstance(answer, str), answer
     two = bridges.start("two", "back", addresses=[gateway.rpartition(".")[0] + ".99"])
-    assert two["revived"]
+    assert two["made"]
     again = bridges.ask("reconnect", name="one", networks=["back"])
     assert again["places"] == one["places"]
-    assert not again["revived"]
+    assert not again["made"]
     assert bridges.inside("two", "lookup", gateway, "one")["values"] == [_address(one)]
     assert bridges.inside("two", "tcp", _address(one), PORT) == f"one {_address(two)}"
     bridges.kill("one")  # whose connection is not its supervisor's any more

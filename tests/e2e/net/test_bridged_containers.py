@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,28 @@ def test_a_killed_keeper_is_missed_and_reload_restores_addresses(serve: Callable
     jubako("network", "reload", "--all", check=True)
     assert get(jubako, "other", "http://web/") == 0
     assert (settings(jubako, "web")["IPAddress"], settings(jubako, "web")["Lost"]) == (before, [])
+
+
+def test_the_next_container_brings_a_killed_keeper_back_for_all(serve: Callable[..., None], jubako: Command) -> None:
+    serve("web", "--network", "bridge")
+    before = settings(jubako, "web")["IPAddress"]
+    for pid in _keeper_pids():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: settings(jubako, "web")["Lost"] == ["keeper"])
+    jubako("ps", check=True)  # which tidies up, and must not make anybody forget
+    serve("other", "--network", "bridge")
+    assert get(jubako, "other", "http://web/") == 0
+    assert settings(jubako, "web")["IPAddress"] == before
+
+
+def test_nothing_stays_of_a_command_that_is_killed_at_any_moment(jubako: Command, directories: Directories) -> None:
+    for number in range(12):
+        running = jubako.start("run", "--rm", "--network", "bridge", "host", "--", "sleep", "0.2")
+        try:
+            running.wait(0.03 * number)
+        except subprocess.TimeoutExpired:
+            running.kill()
+        assert eventually(lambda: not keepers(directories) and not _keeper_pids())
 
 
 def _keeper_pids() -> list[int]:

@@ -12,7 +12,7 @@ import os
 from jubako.errors import JubakoError
 from jubako.linux import scm
 from jubako.net.bridge import wire
-from jubako.net.bridge.keeper import UPLINK, KeeperLock, keeper_directory, start_keeper
+from jubako.net.bridge.keeper import KeeperLock, keeper_directory, remove_keeper_directory, start_keeper
 from jubako.net.bridge.network import dump_network
 from jubako.net.link import Link
 from jubako.paths import make_run_directories
@@ -68,10 +68,11 @@ class Reservation:
     """A connection to the keeper, and what it has promised. A forked child may go on with it; whoever does not, closes
     it: the container is on its networks until the last copy is closed."""
 
-    def __init__(self, socket: scm.Socket, answer: dict[str, Any], revived: bool = False) -> None:
+    def __init__(self, socket: scm.Socket, answer: dict[str, Any], made: bool = False) -> None:
         self.socket = socket
-        self.revived = revived
-        """Whether the keeper was made anew just now, because the one before was killed."""
+        self.made = made
+        """Whether the keeper was made just now."""
+        self.warnings: tuple[str, ...] = ()
         self._learn(answer)
 
     def _learn(self, answer: dict[str, Any]) -> None:
@@ -85,6 +86,8 @@ class Reservation:
 
     def link(self) -> Link:
         """The same as a network driver would say it."""
+        if not self.places:  # it was taken off the last one
+            return Link("bridge")
         first = self.places[0]
         return Link(
             "bridge",
@@ -180,8 +183,6 @@ def is_running(paths: Paths, base: Base | None) -> bool:
 
 def tidy(paths: Paths) -> None:
     """Remove what keepers that were killed have left on disk."""
-    from jubako.net.bridge.router import remove_keeper_directory
-
     try:
         names = [name for name in os.listdir(paths.run) if name.startswith("bridge-")]
     except FileNotFoundError:
@@ -194,7 +195,7 @@ def tidy(paths: Paths) -> None:
         for name in names:
             socket = _connect(f"{paths.run}/{name}")
             if socket is None:
-                remove_keeper_directory(f"{paths.run}/{name}", UPLINK)
+                remove_keeper_directory(f"{paths.run}/{name}")
             else:
                 socket.close()
     finally:
@@ -205,15 +206,15 @@ def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> Res
     """What the keeper gives, which is made if there is none. One that ends just now answers nothing: then there is
     another try."""
     directory = keeper_directory(paths, base)
-    revived = False
+    made = False
     for _ in range(_TRIES):
         found = _connect(directory)
         if found is None:
-            found, stale = _make(paths, base, directory)
-            revived = revived or stale
+            found, new = _make(paths, base, directory)
+            made = made or new
         socket = found
         try:
-            return Reservation(socket, _ask(socket, request), revived)
+            return Reservation(socket, _ask(socket, request), made)
         except ConnectionResetError:
             socket.close()
         except BaseException:
@@ -223,14 +224,15 @@ def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> Res
 
 
 def _make(paths: Paths, base: Base | None, directory: str) -> tuple[scm.Socket, bool]:
-    """A connection to a new keeper, and whether an earlier one was killed; or to one that another has just made."""
+    """A connection to a new keeper, and True; or to one that another has just made."""
     make_run_directories(paths)
     lock = KeeperLock(paths)
     lock.take()
     try:
         socket = _connect(directory)
-        killed = socket is None and os.path.exists(f"{directory}/{wire.SOCKET}")
-        return socket or start_keeper(paths, base, directory), killed
+        if socket is not None:
+            return socket, False
+        return start_keeper(paths, base, directory), True
     finally:
         lock.release()
 
