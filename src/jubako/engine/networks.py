@@ -37,6 +37,10 @@ PLACES = "networks.json"
 KEY = "networks"
 """In a container's document: what was asked for."""
 _ENDING = ".json"
+_APART = (
+    "containers from before the base user namespace was made anew are on bridges of their own: "
+    "they and this one see each other when they have been started again"
+)
 
 
 def create_network(paths: Paths, name: str = "", *, ignore: bool = False, **wanted: Any) -> Network:
@@ -97,7 +101,7 @@ def inspect_network(paths: Paths, name: str) -> dict[str, Any]:
     """Everything known of the network, as podman shows it, with the containers that are on it now."""
     network = find_network(paths, name)
     containers = {}
-    for neighbour in client.neighbours(paths, running_base(paths)):
+    for neighbour in client.neighbours(paths):
         interfaces = {
             place.device: {
                 "subnets": [{"ipnet": address, "gateway": _gateway(network, address)} for address in place.addresses],
@@ -194,6 +198,8 @@ def reserve_places(
     warnings = []
     if _have_places(paths, identifier) and not client.is_running(paths, base):
         warnings = _reconnect_all(paths, base)
+    if client.others(paths, base):
+        warnings.append(_APART)
     wishes = tuple(_wish(paths, place) for place in asked)
     made = client.reserve(paths, base, identifier, name, wishes, uplink)
     made.warnings = tuple(warnings)
@@ -225,7 +231,7 @@ def connect_container(paths: Paths, container: store.Container, asked: Asked) ->
     with _Lock(paths):  # so that the network is not removed meanwhile
         wish = _wish(paths, asked)
         if container.running:
-            places = client.connect(paths, running_base(paths), container.id, wish)
+            places = client.connect(paths, container.id, wish)
             write_places(store.run_directory(paths, container.id), places)
         _change_document(container, lambda places: (*places, asked))
 
@@ -243,7 +249,7 @@ def disconnect_container(paths: Paths, container: store.Container, name: str, *,
         raise UsageError("disconnect container", container.name, reason=f"it is not on the network {network}")
     if container.running:
         try:
-            places = client.disconnect(paths, running_base(paths), container.id, network)
+            places = client.disconnect(paths, container.id, network)
             write_places(store.run_directory(paths, container.id), places)
         except NotFoundError:  # the keeper was killed
             pass
@@ -253,7 +259,7 @@ def disconnect_container(paths: Paths, container: store.Container, name: str, *,
 def reload_networks(paths: Paths, base: Base | None, names: tuple[str, ...]) -> None:
     """Connect running containers that have lost their bridge networks, with the addresses that they had."""
     client.tidy(paths)
-    connected = {neighbour.id for neighbour in client.neighbours(paths, base)}
+    connected = {neighbour.id for neighbour in client.neighbours(paths)}
     for container in [store.find_container(paths, name) for name in names]:
         if not container.running or not asked_of(container):
             raise UsageError("reload", container.name, reason="it does not run, or is on no bridge network")
@@ -297,19 +303,34 @@ def _reconnect(paths: Paths, base: Base | None, container: store.Container) -> N
         for place in before
     ) or tuple(_wish(paths, place) for place in asked_of(container))
     namespaces = container_namespaces(paths, container)
+    own = _base_of(namespaces, base)
     life = open_process(container.state.monitor, container.state.monitor_start)
     try:
         if life is None or "network" not in namespaces:
             return
-        made = client.reserve(paths, base, container.id, container.name, wishes)
+        made = client.reserve(paths, own, container.id, container.name, wishes)
         try:
             made.attach(namespaces["network"], life)
             write_places(store.run_directory(paths, container.id), made.places)
         finally:
             made.close()
     finally:
+        if own is not None and own is not base:
+            os.close(own.fd)
         for fd in (*namespaces.values(), *((life,) if life is not None else ())):
             os.close(fd)
+
+
+def _base_of(namespaces: dict[str, int], base: Base | None) -> Base | None:
+    """The base that a running container is nested in, which is not the present one if that was made anew since."""
+    from jubako.linux.clone import parent_namespace
+
+    if base is None or "user" not in namespaces:
+        return base
+    if os.path.samestat(os.fstat(namespaces["user"]), os.fstat(base.fd)):
+        return base
+    parent = parent_namespace(namespaces["user"])
+    return replace(base, fd=parent, pid=0)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
