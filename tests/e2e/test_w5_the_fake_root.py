@@ -595,3 +595,56 @@ def test_versions(jubako: Command) -> None:
     assert kit("--print-semver=minor", check=True).stdout.strip().isdigit()
     assert control("--version", check=True).stdout.startswith("rootlessctl version 3.")
     assert "--detach-netns" in kit("--help", check=True).stdout, "dockerd-rootless.sh looks for it there"
+
+
+# --- names and errors -------------------------------------------------------------------------------------------------
+
+_RESOLV = "nameserver 127.0.0.53\nsearch one.test two.test\noptions ndots:2 edns0\n"
+
+
+@pytest.mark.parametrize("copied", [(), ("/etc",), ("/run",), ("/etc", "/run")], ids=["none", "etc", "run", "both"])
+def test_names_are_asked_of_the_network_also_where_resolv_conf_is_a_link_into_run(
+    jubako: Command, tmp_path: Path, copied: tuple[str, ...]
+) -> None:
+    programs.require("slirp4netns")
+    (tmp_path / "resolv.conf").write_text(_RESOLV)
+    inner = " ".join((jubako.program, "rootless --net=slirp4netns", *(f"--copy-up={path}" for path in copied)))
+    script = f"mkdir -p /run/of/test && cp {tmp_path}/resolv.conf /run/of/test/stub.conf && rm -f /etc/resolv.conf &&"
+    script += f" ln -s ../run/of/test/stub.conf /etc/resolv.conf && {inner} sh -c 'cat /etc/resolv.conf; echo --;"
+    script += " cat /etc/hosts; getent hosts $(uname -n)'"
+    result = jubako("rootless", "--copy-up=/etc", "--copy-up=/run", "sh", "-c", script, check=True)
+    text, _, hosts = result.stdout.partition("--\n")
+    assert text == "nameserver 10.0.2.3\nsearch one.test two.test\noptions ndots:2 edns0\n"
+    assert hosts.splitlines()[-1].split() in (["127.0.0.1", os.uname().nodename], ["::1", os.uname().nodename])
+
+
+def test_a_resolv_conf_that_cannot_be_replaced_is_told(jubako: Command) -> None:
+    programs.require("slirp4netns")
+    inner = f"{jubako.program} rootless --net=slirp4netns true"
+    script = f"rm -f /etc/resolv.conf; ln -s /nowhere /etc/resolv.conf; {inner}"
+    result = jubako("rootless", "--copy-up=/etc", "sh", "-c", script)
+    refused(result, "/etc/resolv.conf", "a link that leads nowhere", "--copy-up=/etc")
+
+
+def test_where_user_namespaces_are_forbidden_the_error_has_the_remedy(jubako: Command) -> None:
+    script = f"echo 0 >/proc/sys/user/max_user_namespaces && {jubako.program} rootless true"
+    result = jubako("rootless", "sh", "-c", script)
+    text = refused(result, "make a user namespace", "user.max_user_namespaces")
+    assert "sysctl -w user.max_user_namespaces=" in text
+    assert "CloneKeeper" in text
+
+
+def test_the_original_and_ours_leave_and_tell_the_same(jubako: Command, tmp_path: Path) -> None:
+    """What is compared: the files of the state directory, their kinds, and what the command finds."""
+    original = "/usr/bin/rootlesskit"
+    if not os.path.exists(original):
+        pytest.skip("rootlesskit is not installed (package rootlesskit)")
+    script = "cd $ROOTLESSKIT_STATE_DIR; stat -c '%n %F' *; id; env | grep ^ROOTLESSKIT; pwd; cat /proc/self/uid_map;"
+    script += " find /etc -maxdepth 1 -name '[a-q]*' -printf '%f %y\n' | sort; cat /etc/resolv.conf;"
+    script += " ls -d /etc/.ro* | wc -l"
+    flags = ("--net=slirp4netns", "--copy-up=/etc", "--disable-host-loopback", "--state-dir=state")
+    ours = jubako("rootless", *flags, "sh", "-c", script, check=True)
+    theirs = Command(jubako.account, jubako.cwd, (), jubako.env, original)(*flags, "sh", "-c", script, check=True)
+    mine = [line for line in ours.lines if not line.startswith(("slirp4netns.sock ", "hosts ", "resolv.conf "))]
+    known = [line for line in theirs.lines if not line.startswith(("hosts ", "resolv.conf "))]
+    assert mine == known

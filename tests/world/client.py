@@ -33,7 +33,7 @@ def install_runtime(house: House) -> str:
     command = Path(os.environ["JUBAKO_TEST_COMMAND"]).resolve()
     (package,) = command.parents[1].glob("lib/python3*/site-packages/jubako")
     shutil.copytree(package, house.path(f"{_PACKAGES}/jubako"), ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("jubako", "jubako-runtime"):
+    for name in ("jubako", "jubako-runtime", "rootlesskit", "rootlessctl", "rootlesskit-docker-proxy"):
         shutil.copy(command.with_name(name), house.path(f"usr/local/bin/{name}"))
     compiled = ("python3", "-m", "compileall", "-q", f"/{_PACKAGES}/jubako")
     subprocess.run((*house.prefix(), *compiled), check=True)

@@ -128,10 +128,10 @@ def _daemon(house: House, *argv: str, ready: tuple[str, ...]) -> Iterator[None]:
         _wait_until(lambda: _succeeds(house, *ready), running, log)
         yield
     finally:
-        _end(running)
+        end(running)
 
 
-def _end(running: subprocess.Popen[bytes]) -> None:
+def end(running: subprocess.Popen[bytes]) -> None:
     """End the daemon, which is the child of nsenter(1); if it will not, it ends with the house."""
     if running.poll() is None:
         for pid in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split():

@@ -63,8 +63,9 @@ class Supervisor:
         chosen = choose_ports([PortSpec(*port) for port in ports])
         namespace = self.where.network
         argv = (
-            *(find_program("pasta"), "--foreground", "--config-net", "--ns-ifname=tap0", "--quiet", "--no-map-gw", "--ipv4-only"),
-            *("--address=10.0.2.100", "--netmask=24", "--gateway=10.0.2.2", "--tcp-ns=none", "--udp-ns=none"),
+            *(find_program("pasta"), "--foreground", "--config-net", "--ns-ifname=tap0", "--quiet", "--no-map-gw"),
+            *("--ipv4-only", "--address=10.0.2.100", "--netmask=24", "--gateway=10.0.2.2"),
+            *("--tcp-ns=none", "--udp-ns=none"),
             *(*pasta_arguments(chosen), "--netns-only", "--netns", f"/proc/self/fd/{namespace}"),
         )
         self.program = start_program(argv, keep=(namespace,))

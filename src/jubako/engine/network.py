@@ -20,6 +20,8 @@ from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jubako.engine.options import RunOptions
     from jubako.net.bridge.asked import Asked
     from jubako.net.link import Driver
@@ -36,6 +38,8 @@ class Network:
     link: Link
     ports: tuple[PortSpec, ...]
     port_driver: str
+    learned: Callable[[Link], None] | None = None
+    """Told of a link that is not as it was planned; in the supervisor, before the program starts."""
 
     def outside(self) -> Outside | None:
         """A process that stays in the host's user namespace, for a driver whose program is set-uid; None for others."""
@@ -48,7 +52,7 @@ class Network:
 
     def step(self, directory: str, log: str) -> ConnectNetwork:
         """The plan's step; `directory` is the container's run directory, `log` where the log goes."""
-        return ConnectNetwork(self.driver, directory, self.ports, self.port_driver, log)
+        return ConnectNetwork(self.driver, directory, self.ports, self.port_driver, log, self.learned)
 
 
 def build_network(
@@ -117,13 +121,14 @@ def find_network(extras: ContainerExtras) -> Network | None:
     options, ports = extras.network.options, extras.network.ports
     if options.driver == DEFAULT:
         options = replace(options, driver=default_driver()[0])
-    if options.ports == "implicit":  # pasta knows of its ports from its start on
+    asked = options.ports
+    if asked == "implicit":  # pasta knows of its ports from its start on; by itself it would open all that are bound
         from jubako.net.ports.implicit import choose_ports, pasta_arguments
 
         ports = choose_ports(ports)
-        options = replace(options, arguments=(*options.arguments, *pasta_arguments(ports)))
+        options = replace(options, arguments=(*options.arguments, *pasta_arguments(ports)), ports="")
     driver = find_driver(options)
-    port_driver = options.ports or (driver.ports[0] if driver.ports else "")
+    port_driver = asked or (driver.ports[0] if driver.ports else "")
     if ports and port_driver not in driver.ports:
         have = f"the network {driver.name} has {', '.join(driver.ports) or 'none'}"
         raise UsageError("publish", str(ports[0]), reason=f"by the port driver {port_driver!r}: {have}")

@@ -80,6 +80,15 @@ def check_options(options: RootlessOptions) -> None:
         _check_copy_up(options, directory)
 
 
+def copied_directories(options: RootlessOptions) -> tuple[str, ...]:
+    """The directories to copy up, each once, as plain paths."""
+    return tuple(dict.fromkeys(_plain(path) for path in options.copy_up))
+
+
+def _plain(path: str) -> str:
+    return os.path.normpath("/" + path.lstrip("/"))  # two slashes at the beginning would stay
+
+
 def _check_network(options: RootlessOptions) -> None:
     network = options.network
     if not 0 <= network.mtu <= _HIGHEST_MTU:
@@ -116,10 +125,10 @@ def _check_ports(options: RootlessOptions) -> None:
 
 
 def _check_copy_up(options: RootlessOptions, directory: str) -> None:
-    clean = os.path.normpath(directory)
-    if not directory.startswith("/") or clean == "/" or clean == "//":
+    clean = _plain(directory)
+    if not directory.startswith("/") or clean == "/":
         raise _refusal("--copy-up", f"{directory!r} is not an absolute path of a directory below /")
-    if clean == "/tmp":
+    if "/tmp" in (clean, os.path.realpath(clean)):
         raise _refusal("--copy-up", "/tmp cannot be copied up: the state directory may lie there", "choose another one")
     if "shared" in options.propagation:
         hint = "use --propagation=rslave: what the host mounts appears, and nothing goes back"

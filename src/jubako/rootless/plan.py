@@ -17,7 +17,7 @@ from jubako.plan.steps.namespaces import TakeRootIds, WriteStageMaps
 from jubako.record import record
 from jubako.rootless import program as _program  # noqa: F401 - the program's process can import nothing
 from jubako.rootless import state
-from jubako.rootless.options import HOST, NONE, OVERLAY, PROPAGATIONS, RootlessOptions
+from jubako.rootless.options import HOST, NONE, OVERLAY, PROPAGATIONS, RootlessOptions, copied_directories
 from jubako.rootless.steps.copy_up import CopyUp, CopyUpOverlay, FindLinksOut
 from jubako.rootless.steps.mounts import (
     BindFile,
@@ -140,9 +140,9 @@ def _mounts(options: RootlessOptions, place: Place) -> Iterator[Step]:
     if options.detach_network:
         yield KeepNetwork(f"{place.state}/{state.NETNS}")
     if options.copy_up and options.copy_up_mode != OVERLAY:
-        yield FindLinksOut(_clean(options.copy_up))
+        yield FindLinksOut(copied_directories(options))
     numbers = int.from_bytes(os.urandom(4), "little")
-    for position, path in enumerate(_clean(options.copy_up)):
+    for position, path in enumerate(copied_directories(options)):
         yield CopyUpOverlay(path) if options.copy_up_mode == OVERLAY else CopyUp(path, numbers + position)
     own_network = options.driver != HOST and not options.detach_network
     if own_network:
@@ -154,7 +154,7 @@ def _mounts(options: RootlessOptions, place: Place) -> Iterator[Step]:
 def _files(options: RootlessOptions, place: Place) -> Iterator[Step]:
     """A network that leads somewhere has its own name servers; in a detached one only those who enter it ask them."""
     if options.driver not in (HOST, NONE) and not options.detach_network:
-        fresh = "/etc" in _clean(options.copy_up) and options.copy_up_mode != OVERLAY
+        fresh = "/etc" in copied_directories(options) and options.copy_up_mode != OVERLAY
         for name in (state.RESOLV_CONF, state.HOSTS):
             yield BindFile(f"{place.state}/{name}", f"/etc/{name}", fresh)
 
@@ -165,10 +165,6 @@ def _environment(place: Place) -> tuple[tuple[str, str], ...]:
         ("ROOTLESSKIT_PARENT_EUID", str(place.uid)),
         ("ROOTLESSKIT_PARENT_EGID", str(place.gid)),
     )
-
-
-def _clean(paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
 
 
 def _triples(id_map: object) -> tuple[tuple[int, int, int], ...]:

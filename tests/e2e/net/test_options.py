@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -82,8 +83,10 @@ def test_pasta_maps_the_gateway_where_podmans_pseudo_option_says_so(supervisor: 
 def test_pasta_opens_the_ports_that_are_bound_inside_only_where_that_was_asked_for(
     host: Host, supervisor: Supervisor, run: Path
 ) -> None:
-    made = supervisor.connect(run, driver="pasta", ports="implicit")
-    assert "error" not in made, made
+    made = supervisor.connect(run, driver="pasta", ports="implicit", program=os.environ.get("JUBAKO_TEST_PASTA", ""))
+    if "error" in made:
+        assert "too old to open by itself" in made["error"]
+        pytest.skip("the installed pasta cannot do it, and says so")
     assert supervisor.inside("listen", 9100) is True
     until = time.monotonic() + ALLOWANCE
     while (answer := host.ask("tcp", HOST, 9100)) != "inside" and time.monotonic() < until:

@@ -109,6 +109,7 @@ def test_the_server_ends_first_and_the_client_may_still_send(any_driver: World) 
 
 
 def test_a_reset_of_the_client_reaches_the_server(any_driver: World) -> None:
+    skip_where(any_driver, "pasta", "passes a reset on only now and then in older versions")
     server = any_driver.inside.listen("0.0.0.0", 80)
     client, inside = connect(any_driver, server)
     client.sendall(b"x")

@@ -97,8 +97,8 @@ COMMAND = Command(
         ("A shell as root.", "jubako rootless bash"),
         ("With an /etc of its own to write to.", "jubako rootless --copy-up=/etc bash"),
         (
-            "With a network of its own, and port 8080 of the host leading to 80 inside.",
-            "jubako rootless --net=pasta --port-driver=builtin -p 0.0.0.0:8080:80/tcp sh",
+            "With a network of its own, and ports that are published by rootlessctl.",
+            "jubako rootless --net=pasta --port-driver=builtin bash",
         ),
     ),
     interspersed=False,

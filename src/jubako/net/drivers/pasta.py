@@ -51,6 +51,8 @@ class Pasta:
         self._layout = Layout.of(self.name, options)
         self._program = find_program(options.program or self.name, self.name)
         self._options = options
+        if options.ports == "implicit":
+            _refuse_old(self._program)
 
     def plan(self) -> Link:
         asked = self._asked
@@ -159,6 +161,20 @@ class Pasta:
                     else "connect the host, name a device of its own with --network pasta:-i,DEVICE, "
                     "or use --network slirp4netns",
                 )
+
+
+def _refuse_old(program: str) -> None:
+    """Versions of 2023 take `auto` and open nothing; the option is of those that were seen to work."""
+    import subprocess
+
+    told = subprocess.run((program, "--help"), check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+    if b"--map-host-loopback" not in told.stdout + told.stderr:
+        raise JubakoError(
+            "forward ports by",
+            program,
+            reason="it is too old to open by itself the ports that are bound inside",
+            hint="use the port driver builtin, or pasta of 2024-08 or later",
+        )
 
 
 def _owner(where: Where) -> int:

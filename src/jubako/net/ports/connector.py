@@ -26,7 +26,7 @@ from jubako.linux.sockdiag import takes_datagrams
 from jubako.net.enter import enter
 from jubako.net.ports.clients import Clients, can_be_kept, make_transparent
 from jubako.net.ports.wire import pack_words, unpack_words
-from jubako.record import record
+from jubako.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ _IP_BIND_ADDRESS_NO_PORT = 24
 
 @record
 class Request:
-    """One connection to make. `family` is 4 or 6 where only that one will do; `first` skips targets tried before."""
+    """One connection to make. `family` is 4 or 6 where only that one will do; `first` skips targets tried before.
+
+    `keep_client` asks for the client's address; `doubt` for another one where that is shown to be in the way.
+    """
 
     number: int
     kind: str
@@ -52,20 +55,23 @@ class Request:
     client_port: int
     keep_client: bool
     first: int = 0
+    doubt: bool = False
 
     def words(self) -> tuple[object, ...]:
         """As it is sent."""
-        keep = int(self.keep_client)
         return (
-            *("connect", self.number, self.kind, self.family, self.address, self.port),
-            *(self.client, self.client_port, keep, self.first),
+            *("connect", self.number, self.kind, self.family, self.address, self.port, self.client, self.client_port),
+            *(int(self.keep_client), self.first, int(self.doubt)),
         )
 
     @classmethod
     def read(cls, words: list[str]) -> Request:
         """What `words` has made."""
-        _verb, number, kind, family, address, port, client, client_port, keep, first = words
-        return cls(int(number), kind, family, address, int(port), client, int(client_port), keep == "1", int(first))
+        _verb, number, kind, family, address, port, client, client_port, keep, first, doubt = words
+        numbers = int(number), int(port), int(client_port), int(first)
+        return cls(
+            numbers[0], kind, family, address, numbers[1], client, numbers[2], keep == "1", numbers[3], doubt == "1"
+        )
 
 
 @record
@@ -110,7 +116,8 @@ def run_connector(where: Where, link: Socket, ready: int, own: dict[int, str]) -
             return 0
         words = unpack_words(data)
         if words[0] == "connect":
-            answer, socket = connector.connect(Request.read(words))
+            request = Request.read(words)
+            answer, socket = connector.doubt(request) if request.doubt else connector.connect(request)
             try:
                 scm.send(link, pack_words(*answer.words()), (socket.fileno(),) if socket else ())
             except BrokenPipeError:
@@ -163,6 +170,26 @@ class Connector:
                 break
         return Answer(request.number, error), None
 
+    def doubt(self, request: Request) -> tuple[Answer, Socket | None]:
+        """As `connect`; but where a connection with the client's address is not there at once, and right after it one
+        without is, the latter. EAGAIN where neither is: then the server is busy."""
+        answer, socket = self.connect(request)
+        if not (socket and answer.pending and answer.kept):
+            return answer, socket
+        plain = replace(request, keep_client=False, first=answer.index)
+        other_answer, other = self.connect(plain)
+        if not _is_pending(socket):
+            if other:
+                other.close()
+            return replace(answer, pending=False), socket
+        socket.close()
+        self.release(answer.target, request.client)
+        if other and not other_answer.pending:
+            return other_answer, other
+        if other:
+            other.close()
+        return Answer(request.number, errno.EAGAIN), None
+
     def release(self, target: str, client: str) -> None:
         """A connection that had its client's address is over."""
         self.clients.release(_family(target), target, client)
@@ -210,11 +237,9 @@ class Connector:
             except OSError:
                 pass
         error = socket.connect_ex((target, request.port))
-        if error == errno.EINPROGRESS:  # what goes through lo is answered before we are back
-            poller = select.poll()
-            poller.register(socket.fileno(), select.POLLOUT)
-            if poller.poll(0):
-                error = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        # What goes through lo is answered before we are back.
+        if error == errno.EINPROGRESS and not _is_pending(socket):
+            error = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
         return error
 
     def _is_here(self, family: int, target: str) -> bool:
@@ -256,6 +281,12 @@ def _bind(socket: Socket, family: int, address: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_pending(socket: Socket) -> bool:
+    poller = select.poll()
+    poller.register(socket.fileno(), select.POLLOUT)
+    return not poller.poll(0)
 
 
 def _family(address: str) -> int:

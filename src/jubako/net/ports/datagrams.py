@@ -25,6 +25,9 @@ MOST_CLIENTS = 1024
 """Of one published port."""
 _MOST_WAITING = 32
 """Datagrams of a new client, until there is a socket for it inside."""
+_DEAF_SECONDS = 5.0
+"""Without an answer for so long, who sends on is led anew: the server may listen at another address by now, and the
+kernel's word that nobody is at the old one goes out to where the client's address really is."""
 _AT_ONCE = 64
 _LONGEST = 1 << 16
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
@@ -34,7 +37,7 @@ _ROOM = 1 << 20
 class Client:
     """One sender, and the socket inside that stands for it once there is one."""
 
-    __slots__ = ("address", "control", "key", "last", "release", "socket", "waiting")
+    __slots__ = ("address", "control", "heard", "key", "last", "release", "socket", "waiting")
 
     def __init__(self, key: tuple[object, ...], address: tuple[object, ...], control: list[tuple[int, int, bytes]]):
         self.key = key
@@ -44,6 +47,8 @@ class Client:
         self.socket: Socket | None = None
         self.waiting: list[bytes] = []
         self.last = 0.0
+        self.heard = 0.0
+        """When something has come from inside, or its socket was made."""
         self.release: Callable[[], None] | None = None
 
 
@@ -82,6 +87,7 @@ class Datagrams:
             return
         self.budget.take()
         client.socket, client.release = socket, release
+        client.heard = time.monotonic()
         socket.setblocking(False)
         self.loop.add(socket.fileno(), EPOLLIN, lambda _events: self._on_inside(client))
         waiting, client.waiting = client.waiting, []
@@ -116,6 +122,9 @@ class Datagrams:
                 continue
             key = (address[0], address[1], control[0][2] if control else b"")
             client = clients.get(key)
+            if client is not None and client.socket is not None and now - client.heard > _DEAF_SECONDS:
+                self.forget(client)
+                client = None
             if client is None:
                 client = self._welcome(key, address)
                 if client is None:
@@ -130,7 +139,7 @@ class Datagrams:
         socket, send = client.socket, self.socket.sendmsg
         if socket is None:
             return
-        client.last = time.monotonic()
+        client.last = client.heard = time.monotonic()
         for _turn in range(_AT_ONCE):
             try:
                 data = socket.recv(_LONGEST)

@@ -1,8 +1,10 @@
 """Connections on their way in: taken on the host, asked of the connector, joined with what comes back.
 
-An attempt that is still on its way after a moment gets a second one beside it that does not keep the client's address:
-where packets to that address do not come back (a packet filter inside that sends the connection on to somebody else)
-the first one never gets there. Whichever is connected first stays.
+Where packets to a client's own address do not come back (a packet filter inside that sends the connection on to
+somebody else) a connection that has it never comes about. So as long as none has on a port, one that is on its way for
+a moment gets two more beside it, one with the address and right after it one without. If that is there at once and the
+other one is not, it is taken. If neither is, the server is just busy: nobody shall get rid of his address by keeping
+the server busy.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_ASKED = 64
 """Requests on their way at a time: their answers fit into the socket's buffer, so neither end waits for the other."""
-_SECOND_ATTEMPT_SECONDS = 0.5
+_DOUBT_SECONDS, _DOUBT_AGAIN_SECONDS = 0.5, 2.0
 _PATIENCE_SECONDS = 60.0
 _AGAIN_SECONDS = 60.0
 """How long a port goes without clients' addresses after they did not work."""
@@ -53,12 +55,13 @@ class Asking:
         keep: bool,
         first: int,
         take: Callable[[Answer, Socket | None], None],
+        doubt: bool = False,
     ) -> None:
         """Ask for a socket for `client` to what `port` leads to; `take` gets it."""
         self.number += 1
         kind, family = port.protocol[:3], port.protocol[3:]
         address, number = str(client[0]), int(str(client[1]))
-        request = Request(self.number, kind, family, port.address, port.port, address, number, keep, first)
+        request = Request(self.number, kind, family, port.address, port.port, address, number, keep, first, doubt)
         self.asked[self.number] = take
         self.mailbox.send(request.words())
 
@@ -98,11 +101,12 @@ class Joining:
         self.address = address
         self.keep = keep
         self.done = done
-        self.attempts: dict[int, tuple[Socket, Answer]] = {}
-        """By descriptor: those that are on their way."""
-        self.asked = 0
+        self.attempt: tuple[Socket, Answer] | None = None
+        """One that is on its way."""
+        self.asked = False
         self.over = False
         self.since = time.monotonic()
+        self.doubt = _DOUBT_SECONDS
         self._ask(keep.now(), 0)
 
     def look(self) -> None:
@@ -110,54 +114,63 @@ class Joining:
         age = time.monotonic() - self.since
         if age > _PATIENCE_SECONDS:
             self._finish(None, None)
-        elif age > _SECOND_ATTEMPT_SECONDS and not self.asked and len(self.attempts) == 1:
-            ((_socket, answer),) = self.attempts.values()
+        elif age > self.doubt and self.attempt and not self.asked and not self.keep.proven:
+            answer = self.attempt[1]
             if answer.kept:
-                self._ask(False, answer.index)
+                self.doubt = age + _DOUBT_AGAIN_SECONDS
+                self._ask(True, answer.index, doubt=True)
 
-    def _ask(self, keep: bool, first: int) -> None:
-        self.asked += 1
-        self.asking.ask(self.port, self.address, keep, first, self._take)
+    def _ask(self, keep: bool, first: int, doubt: bool = False) -> None:
+        self.asked = True
+        self.asking.ask(self.port, self.address, keep, first, self._take, doubt)
 
     def _take(self, answer: Answer, socket: Socket | None) -> None:
-        self.asked -= 1
+        self.asked = False
         if self.over:
             self._drop(socket, answer)
+        elif self.attempt:
+            if socket is None or answer.pending:
+                self._drop(socket, answer)
+            else:
+                if not answer.kept:
+                    self.keep.failed(self.port)
+                self._finish(socket, answer)
         elif socket is None:
-            if not self.attempts and not self.asked:
-                self._finish(None, None)
+            self._finish(None, None)
         elif answer.pending:
-            self.attempts[socket.fileno()] = (socket, answer)
-            fd = socket.fileno()
-            self.asking.loop.add(fd, EPOLLOUT, lambda _events: self._on_event(fd))
+            self.attempt = (socket, answer)
+            self.asking.loop.add(socket.fileno(), EPOLLOUT, self._on_event)
         else:
             self._finish(socket, answer)
 
-    def _on_event(self, fd: int) -> None:
-        if fd not in self.attempts:
+    def _on_event(self, _events: int) -> None:
+        if not self.attempt:
             return
-        socket, answer = self.attempts.pop(fd)
-        self.asking.loop.remove(fd)
+        socket, answer = self.attempt
+        self.attempt = None
+        self.asking.loop.remove(socket.fileno())
         error = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
         if not error:
-            if not answer.kept and self.attempts:
-                self.keep.failed(self.port)
             self._finish(socket, answer)
             return
         self._drop(socket, answer)
-        if error in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH) and not self.attempts:
+        if self.asked:
+            return  # a second attempt is being made: its outcome is the first one's, too
+        if error in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
             self._ask(answer.kept, answer.index + 1)
-        elif not self.attempts and not self.asked:
+        else:
             self._finish(None, None)
 
     def _finish(self, socket: Socket | None, answer: Answer | None) -> None:
         self.over = True
-        for fd, (other, its) in list(self.attempts.items()):
-            self.asking.loop.remove(fd)
-            self._drop(other, its)
-        self.attempts = {}
+        if self.attempt:
+            self.asking.loop.remove(self.attempt[0].fileno())
+            self._drop(*self.attempt)
+            self.attempt = None
         if socket is None:
             reset(self.client)
+        elif answer and answer.kept:
+            self.keep.proven = True
         self.done(socket, answer)
 
     def _drop(self, socket: Socket | None, answer: Answer) -> None:
@@ -174,6 +187,8 @@ class Keeping:
         self.wanted = wanted
         self.say = say
         self.until = 0.0
+        self.proven = False
+        """A connection has come about with its client's address."""
 
     def now(self) -> bool:
         """Whether to try."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SPARE = 64
 """Descriptors that are not counted: standard streams, the loop, sockets to other processes."""
+_FOR_ONE = 16
+"""Descriptors that have to be free for one more connection: its own, its pipes, and some for those that there are."""
 _MOST_DESCRIPTORS = 1 << 20
 _LOOK_SECONDS = 0.25
 
@@ -201,7 +203,9 @@ class _Port:
 
     def _may_accept(self, resume: Callable[[], None]) -> bool:
         """Whether there is room for one more; if not, `resume` is called when there may be."""
-        if not self.plane.budget.has(_SPARE):
+        if not self.plane.budget.has(_FOR_ONE):
+            self.plane.pump.pipes.close_free()
+        if not self.plane.budget.has(_FOR_ONE):
             self.plane.budget.wait(resume)
         elif not self.plane.asking.has_room():
             self.plane.asking.waiting.append(resume)
