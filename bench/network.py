@@ -91,7 +91,10 @@ def _incoming(tools: Tools, rounds: int, seconds: int) -> None:
             for back in (False, True):
                 extra = (*(("-P", str(streams)) if streams > 1 else ()), *(("-R",) if back else ()))
                 with _published(tools, driver, ("iperf3", "-s", "-p")) as ports:
-                    cases = {n: lambda p=port, e=extra: _iperf(LOOPBACK, p, seconds, (), e) for n, port in ports.items()}
+                    cases = {
+                        name: lambda p=port, e=extra: _iperf(LOOPBACK, p, seconds, (), e)
+                        for name, port in ports.items()
+                    }
                     found = _in_turns(cases, rounds)
                 way = "to the client" if back else "to the server"
                 _row(f"{driver}, {streams} stream{'s' if streams > 1 else ''} {way}", found)

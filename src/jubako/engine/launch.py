@@ -215,6 +215,8 @@ class _Launch:
         places = asked_of(self.container)
         self.reservation = reserve_places(self.paths, base, self.container.id, self.container.name, places)
         write_places(self.run_directory, self.reservation.places)
+        for warning in self.reservation.warnings:
+            os.write(2, f"jubako: warning: {warning}\n".encode("utf-8", "surrogateescape"))
         network.driver.take(self.reservation)  # type: ignore[attr-defined]
         return replace(network, link=network.driver.plan())
 
