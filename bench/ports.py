@@ -60,7 +60,10 @@ def main() -> None:
         report(commands, ports, arguments)
     finally:
         for each in running:
-            os.killpg(each.pid, signal.SIGTERM)
+            try:
+                os.killpg(each.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
         for each in running:
             each.wait()
 
