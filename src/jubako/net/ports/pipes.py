@@ -95,11 +95,9 @@ class Pipes:
 
     def take(self, large: bool) -> Pipe | None:
         """An empty pipe, large if there may be one; None where no descriptors are left."""
-        for kept in (self.free[large], self.free[not large]):
-            if kept and (kept is self.free[large] or self.large >= MOST_LARGE or not self.may_grow or not large):
-                return kept.pop()
-        pipe = self._make()
-        if pipe and large and self.may_grow and self.large < MOST_LARGE:
+        kept = self.free[large] or self.free[not large]
+        pipe = kept.pop() if kept else self._make()
+        if pipe and large and not pipe.large and self.may_grow and self.large < MOST_LARGE:
             self.may_grow = pipe.grow()
             self.large += pipe.large
         return pipe
