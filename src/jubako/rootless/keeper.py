@@ -56,6 +56,8 @@ class Keeper:
         self.program = -1
         self.helpers: list[Helper] = []
         self.server: Server | None = None
+        self.outside = -1
+        """The socket of a process in the host's user namespace, for a set-uid helper (`jubako.net.outside`)."""
 
     def run(self, applier: Applier) -> int:
         """What the supervisor does instead of steps: its exit code."""
@@ -108,7 +110,8 @@ class Keeper:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        close_all_but((0, 1, 2, self.link.fileno(), *descriptors, *self.directory.descriptors()))
+        kept = (self.link.fileno(), *descriptors, *self.directory.descriptors())
+        close_all_but((0, 1, 2, *kept, *((self.outside,) if self.outside >= 0 else ())))
         set_title("rootlesskit-supervisor")
         os.umask(0o022)
         poller = select.poll()
@@ -119,7 +122,7 @@ class Keeper:
     def _begin(self, network: int) -> None:
         """Everything that the program finds when it starts."""
         connection = Connection(Link(HOST, shared=True))
-        where = Where(network, self.directory.path)
+        where = Where(network, self.directory.path, outside=self.outside)
         if self.driver is not None:
             connection = self.driver.connect(where)
             self.helpers += connection.helpers

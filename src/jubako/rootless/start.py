@@ -30,6 +30,7 @@ from jubako.runtime.messages import Failed, Started, receive
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from jubako.net.link import Driver
+    from jubako.net.outside import Outside
 
 _SIGKILL = 9
 
@@ -78,7 +79,8 @@ class _Command:
         self.ignored = ignored_signals()
         self.relay = Relay(self.ignored)
         self.stops, writer = os.pipe2(os.O_CLOEXEC)
-        keeper = Keeper(prepared.options, prepared.driver, self.directory)
+        self.keeper = Keeper(prepared.options, prepared.driver, self.directory)
+        self.outside: Outside | None = None
         given = {
             "prepare_state": self.directory.prepare,
             "begin_keeping": self._begin_keeping,
@@ -88,10 +90,11 @@ class _Command:
             "ignored_signals": self.ignored,
             "stops": writer,
         }
-        self.applier = Applier(prepared.plan, Slots(given), afterlife=keeper.run)
+        self.applier = Applier(prepared.plan, Slots(given), afterlife=self.keeper.run)
 
     def run(self) -> int:
         try:
+            self._begin_outside()
             self.applier.run()
             self.applier.wait_for_exec()
             code = self._wait()
@@ -100,6 +103,17 @@ class _Command:
         finally:
             self.applier.end_children()
             self.directory.remove()
+            if self.outside is not None:
+                self.outside.end()
+
+    def _begin_outside(self) -> None:
+        """A set-uid helper has no power where the supervisor is: a process that stays here starts it."""
+        request = getattr(self.prepared.driver, "request", None)
+        if request is not None:
+            from jubako.net import outside
+
+            self.outside = outside.start(request())
+            self.keeper.outside = self.outside.fd
 
     def _begin_keeping(self, descriptors: tuple[int, ...]) -> None:
         scm.send(self._supervisor(), b"begin", descriptors)
