@@ -85,7 +85,7 @@ def report(commands: dict[str, tuple[str, ...]], ports: dict[str, int], argument
 def measure(port: int, flags: tuple[str, ...], seconds: int) -> float:
     """Gbit/s of what has arrived."""
     command = ("iperf3", "-c", ADDRESS, "-p", str(port), "-t", str(seconds), "-J", *flags)
-    for _turn in range(20):
+    for _turn in range(50):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
