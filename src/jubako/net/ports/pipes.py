@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from jubako.net.ports.loop import Loop
 
 _F_SETPIPE_SZ = 1031
-LARGE = (1 << 20, 1 << 18)
-MOST_LARGE = 16
-"""Of one process: 16 MiB of the 64 that all pipes of a user may have."""
+LARGE = (1 << 18, 1 << 17)
+MOST_LARGE = 32
+"""Of one process: 8 MiB of the 64 that all pipes of a user may have."""
 _MOST_FREE = 32
 _RETRY_SECONDS = 0.2
 
