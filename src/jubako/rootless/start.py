@@ -116,7 +116,7 @@ class _Command:
             self.keeper.outside = self.outside.fd
 
     def _begin_keeping(self, descriptors: tuple[int, ...]) -> None:
-        scm.send(self._supervisor(), b"begin", descriptors)
+        scm.send(self._supervisor(), b"begin", (*self.directory.descriptors(), *descriptors))
 
     def _join_keeping(self) -> None:
         message, _descriptors = receive(self._supervisor())
