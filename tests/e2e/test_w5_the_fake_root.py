@@ -620,7 +620,7 @@ def test_names_are_asked_of_the_network_also_where_resolv_conf_is_a_link_into_ru
 
 def test_a_resolv_conf_that_cannot_be_replaced_is_told(jubako: Command) -> None:
     programs.require("slirp4netns")
-    inner = f"{jubako.program} rootless --net=slirp4netns true"
+    inner = f"{jubako.program} rootless --net=slirp4netns --disable-host-loopback true"
     script = f"rm -f /etc/resolv.conf; ln -s /nowhere /etc/resolv.conf; {inner}"
     result = jubako("rootless", "--copy-up=/etc", "sh", "-c", script)
     refused(result, "/etc/resolv.conf", "a link that leads nowhere", "--copy-up=/etc")

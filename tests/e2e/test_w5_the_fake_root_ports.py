@@ -105,7 +105,7 @@ def test_a_published_port_leads_inside(jubako: Command, tmp_path: Path, driver: 
 def test_a_port_in_use_is_told_and_nothing_started(jubako: Command, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = f"127.0.0.1:{server.getsockname()[1]}:80/tcp"
-        flags = ("--net=slirp4netns", "--port-driver=builtin", "-p", taken)
+        flags = ("--net=slirp4netns", "--disable-host-loopback", "--port-driver=builtin", "-p", taken)
         result = jubako("rootless", *flags, "touch", tmp_path / "ran")
     refused(result, "EADDRINUSE")
     assert not (tmp_path / "ran").exists()
