@@ -7,6 +7,7 @@ too. Libraries that lie elsewhere (a `--user` installation over a distribution's
 This file is short because a program's own file is compiled at every start.
 """
 
+import _signal
 import posix
 import sys
 
@@ -38,6 +39,12 @@ def _find_package() -> None:
         sys.meta_path.append(_LateSite)
 
 
+def _end_at_an_interrupt() -> None:
+    """Until `main` listens, Ctrl-C ends the program as it ends every other, without the tale of what was imported."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
 def _fill_streams() -> None:
     """A standard stream that is closed becomes the null device, or the next file opened would get its number."""
     for number in range(3):
@@ -48,6 +55,7 @@ def _fill_streams() -> None:
 
 
 if __name__ == "__main__":
+    _end_at_an_interrupt()
     _fill_streams()
     _find_package()
     if sys.flags.no_site and sys.argv[1:2] in (["run"], ["oci"], ["rootless"]):

@@ -447,7 +447,7 @@ def test_ctrl_c_is_heard_once(jubako: Command, flags: tuple[str, ...]) -> None:
 def test_ctrl_z_stops_it_and_fg_lets_it_go_on(jubako: Command, flags: tuple[str, ...]) -> None:
     programs.require("bash")
     shell = Command(jubako.account, jubako.cwd, (), jubako.env, "bash")
-    terminal = shell.terminal("--norc", "--noediting", "-i", env={"PS1": "$ "})
+    terminal = shell.terminal("--norc", "--noediting", "-i", env={"PS1": "$ ", "HISTFILE": "/dev/null"})
     try:
         terminal.read_until(r"\$ ")
         terminal.send(f"{jubako.program} rootless {' '.join(flags)} sh -c 'echo began; exec cat'\n")
@@ -471,7 +471,7 @@ def test_ctrl_z_stops_it_and_fg_lets_it_go_on(jubako: Command, flags: tuple[str,
 
 def test_a_shell_inside_has_job_control(jubako: Command) -> None:
     programs.require("bash")
-    terminal = jubako.terminal("rootless", "bash", "--norc", "--noediting", "-i", env={"PS1": "# "})
+    terminal = jubako.terminal("rootless", "bash", "--norc", "--noediting", "-i", env={"PS1": "# ", "HISTFILE": "/dev/null"})
     terminal.read_until("# ")
     assert "no job control" not in terminal.output
     terminal.send("sleep 60\n")
@@ -620,7 +620,7 @@ def test_names_are_asked_of_the_network_also_where_resolv_conf_is_a_link_into_ru
 
 def test_a_resolv_conf_that_cannot_be_replaced_is_told(jubako: Command) -> None:
     programs.require("slirp4netns")
-    inner = f"{jubako.program} rootless --net=slirp4netns true"
+    inner = f"{jubako.program} rootless --net=slirp4netns --disable-host-loopback true"
     script = f"rm -f /etc/resolv.conf; ln -s /nowhere /etc/resolv.conf; {inner}"
     result = jubako("rootless", "--copy-up=/etc", "sh", "-c", script)
     refused(result, "/etc/resolv.conf", "a link that leads nowhere", "--copy-up=/etc")

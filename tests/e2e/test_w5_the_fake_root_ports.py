@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from world import programs
+from jubako.net.choose import has_default_route
+from world import programs, vpnkit_peer
 from world.box import eventually
 from world.command import Command
 from world.fakeroot import FakeRoot, UnixConnection, ask, named, open_fake_root
@@ -103,7 +105,7 @@ def test_a_published_port_leads_inside(jubako: Command, tmp_path: Path, driver: 
 def test_a_port_in_use_is_told_and_nothing_started(jubako: Command, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = f"127.0.0.1:{server.getsockname()[1]}:80/tcp"
-        flags = ("--net=slirp4netns", "--port-driver=builtin", "-p", taken)
+        flags = ("--net=slirp4netns", "--disable-host-loopback", "--port-driver=builtin", "-p", taken)
         result = jubako("rootless", *flags, "touch", tmp_path / "ran")
     refused(result, "EADDRINUSE")
     assert not (tmp_path / "ran").exists()
@@ -273,3 +275,62 @@ def test_docker_proxy_publishes_until_it_is_ended(jubako: Command, shared: FakeR
     assert wrong.exit_code == 125
     for bad in (("-host-port", "1"), ("-host-port", "0", "-container-port", "80")):
         assert inside(*bad, env=environment).stdout.startswith("1\n")
+
+
+# --- 5.3, as far as it is the fake root's: each network is connected, and told ----------------------------------------
+
+
+@pytest.fixture
+def networks(tmp_path: Path) -> dict[str, tuple[tuple[str, ...], str, str]]:
+    """The flags for each network, its device's address and its name server."""
+    stand_in = tmp_path / "vpnkit"
+    shutil.copyfile(vpnkit_peer.__file__, stand_in)
+    stand_in.chmod(0o755)
+    return {
+        "slirp4netns": ((), "10.0.2.100/24", "10.0.2.3"),
+        "slirp4netns, other addresses": (("--cidr=10.9.8.0/24", "--ifname=up0"), "10.9.8.100/24", "10.9.8.3"),
+        "slirp4netns, confined": (
+            ("--slirp4netns-sandbox=auto", "--slirp4netns-seccomp=auto"), "10.0.2.100/24", "10.0.2.3",
+        ),
+        "pasta": ((), "10.0.2.100/24", "10.0.2.3"),
+        "pasta, smaller packets": (("--mtu=1400",), "10.0.2.100/24", "10.0.2.3"),
+        "vpnkit": ((f"--vpnkit-binary={stand_in}",), "192.168.65.3/24", "192.168.65.1"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["", "detached"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slirp4netns", "slirp4netns, other addresses", "slirp4netns, confined", "pasta", "pasta, smaller packets",
+        "vpnkit",
+    ],
+)  # fmt: skip
+def test_each_network_is_connected_and_told(
+    jubako: Command, tmp_path: Path, networks: dict[str, tuple[tuple[str, ...], str, str]], name: str, detached: bool
+) -> None:
+    flags, address, server = networks[name]
+    driver = name.partition(",")[0]
+    if driver != "vpnkit":
+        programs.require(driver, {"pasta": "passt"}.get(driver, ""))
+    if driver == "pasta" and not has_default_route():
+        pytest.skip("pasta wants a default route")
+    state = tmp_path / "state"
+    more = ("--detach-netns",) if detached else ("--copy-up=/etc",)
+    root = open_fake_root(jubako, state, f"--net={driver}", "--disable-host-loopback", *flags, *more)
+    where = f"/proc/{root.program}/root{state}/netns" if detached else f"/proc/{root.program}/ns/net"
+    enter = ("nsenter", f"--target={root.program}", "--user", "--preserve-credentials", f"--net={where}")
+    shown = Command(jubako.account, jubako.cwd, enter, jubako.env, "ip")("-json", "address", check=True).json
+    device = next(each for each in shown if each["ifname"] != "lo")
+    inet = next(each for each in device["addr_info"] if each["family"] == "inet")
+    assert f"{inet['local']}/{inet['prefixlen']}" == address
+    assert device["ifname"] == ("up0" if "--ifname=up0" in flags else "tap0")
+    mtu = 1400 if "--mtu=1400" in flags else 1500 if driver == "vpnkit" else 65520
+    assert device["mtu"] == mtu
+    told = {"driver": driver, "dns": [server], "childIP": address.partition("/")[0]}
+    assert root.ask("GET", "/v1/info")[1]["networkDriver"] == told
+    resolv = f"{state}/resolv.conf" if detached else f"/proc/{root.program}/root/etc/resolv.conf"
+    assert Path(resolv).read_text().startswith(f"nameserver {server}\n")
+    if detached:
+        assert Path(f"/proc/{root.program}/root/etc/resolv.conf").read_text() == Path("/etc/resolv.conf").read_text()
+    assert root.close() == 0

@@ -6,6 +6,7 @@ ends a command of ours; 141 when the reader of our output went away (as SIGPIPE 
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     debug, name = bool(os.environ.get("JUBAKO_DEBUG")), ""
     try:
+        _hear_interrupts()
         _accept_odd_bytes()
         debug, words = _read_global_flags(words, debug)
         if words[0] == "oci" and words[1:] not in ([], ["--help"], ["-h"]):
@@ -141,6 +143,12 @@ def _dispatch(name: str, words: list[str]) -> int:
         pages.show(lambda columns, bold: pages.command_help(module.COMMAND, columns, bold))
         return 0
     return module.run(values)
+
+
+def _hear_interrupts() -> None:
+    """From here on Ctrl-C is an exception, so that what was begun is ended; whoever ignores it goes on doing so."""
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
 def _accept_odd_bytes() -> None:

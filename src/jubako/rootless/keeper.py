@@ -23,6 +23,7 @@ from jubako.plan.step import SUPERVISOR
 from jubako.record import replace
 from jubako.rootless import state
 from jubako.rootless.options import BUILTIN, HOST, IMPLICIT, NONE, SLIRP, RootlessOptions
+from jubako.rootless.state import LOCKS
 from jubako.runtime.messages import Failed, Started, send
 
 TYPE_CHECKING = False
@@ -70,9 +71,10 @@ class Keeper:
             told, descriptors = scm.receive(self.link)
             if not told:
                 raise _Over
-            self._stand_back(descriptors)
+            self.directory.adopt(descriptors[:LOCKS])
+            self._stand_back(descriptors[LOCKS:])
             try:
-                self._begin(descriptors[1] if len(descriptors) > 1 else -1)
+                self._begin(descriptors[LOCKS + 1] if self.driver is not None else -1)
             except JubakoError as failure:
                 send(self.link, Failed.of(failure))
                 return 1
@@ -110,7 +112,7 @@ class Keeper:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        kept = (self.link.fileno(), *descriptors, *self.directory.descriptors())
+        kept = (self.link.fileno(), *self.directory.descriptors(), *descriptors)
         close_all_but((0, 1, 2, *kept, *((self.outside,) if self.outside >= 0 else ())))
         set_title("rootlesskit-supervisor")
         os.umask(0o022)
@@ -245,7 +247,20 @@ class Keeper:
                 send_signal(self.program, _SIGKILL)
             except OSError:
                 pass  # it has ended
+        _end_all_helpers()
         self.directory.remove()
+
+
+def _end_all_helpers() -> None:
+    """Also those that are just being started, and would make files where they are just being removed."""
+    if os.getpid() != 1:  # in whatever other place, -1 would be everybody
+        return
+    try:
+        os.kill(-1, _SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
 
 
 def _gone(_number: int, _frame: object) -> None:

@@ -1,7 +1,7 @@
 """The plan of a fake root: which step is taken when, by which of the processes (`jubako.plan.step`).
 
-    command      lock, clone ─┐ newuidmap    clone ─┐            ┌ wait, watch ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ its exit code
-    supervisor                └──────── (waits) ────┼────────────┤ network, ports, api.sock ╌╌╌╌╌╌╌╌╌╌╌╌╌ ends with it
+    command      clone ─┐ newuidmap, lock    clone ─┐            ┌ wait, watch ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ its exit code
+    supervisor          └─────────────── (waits) ───┼────────────┤ network, ports, api.sock ╌╌╌╌╌╌╌╌╌╌╌╌╌ ends with it
     program                                         └ unshare ───┴ copy-up, /sys ──┴ resolv.conf, execve ╌╌╌╌╌╌┘
 """
 
@@ -80,10 +80,10 @@ def plan_rootless(options: RootlessOptions, ids: BaseIds, place: Place) -> Plan:
 
 def _steps(options: RootlessOptions, ids: BaseIds, place: Place) -> Iterator[Step]:
     networked = options.driver != HOST
-    yield PrepareState(place.state, place.temporary)
     yield CloneKeeper()
     if ids.writer == WITH_HELPERS:
         yield BeginStageMaps(_triples(ids.uids), _triples(ids.gids))
+    yield PrepareState(place.state, place.temporary)
     yield OpenUserNamespace()
     yield from _child(options)
     yield UnshareNamespaces(_flags(options))

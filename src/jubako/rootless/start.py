@@ -66,6 +66,8 @@ def run(options: RootlessOptions) -> int:
     prepared = prepare(options)
     for loss in prepared.ids.lost:
         _warn(f"{loss}\n  hint: {loss.remedy}")
+    if options.network.host_loopback:
+        _warn("it reaches what listens on 127.0.0.1 of the host\n  hint: add --disable-host-loopback")
     _flush()
     return _Command(prepared).run()
 
@@ -116,7 +118,7 @@ class _Command:
             self.keeper.outside = self.outside.fd
 
     def _begin_keeping(self, descriptors: tuple[int, ...]) -> None:
-        scm.send(self._supervisor(), b"begin", descriptors)
+        scm.send(self._supervisor(), b"begin", (*self.directory.descriptors(), *descriptors))
 
     def _join_keeping(self) -> None:
         message, _descriptors = receive(self._supervisor())
@@ -153,7 +155,8 @@ class _Command:
         """Kill it, and the kernel all helpers with it. That takes as long as closing a tap device does, some twenty
         milliseconds, which nobody has to wait for who has no port to be free again."""
         slots = self.applier.slots
-        if self.prepared.options.port_driver == NONE and slots.values.pop("supervisor_child", 0):
+        has_tap = self.prepared.options.driver not in (HOST, NONE)
+        if has_tap and self.prepared.options.port_driver == NONE and slots.values.pop("supervisor_child", 0):
             send_signal(slots["supervisor_pidfd"], _SIGKILL)
 
     def _bury_stage(self) -> None:

@@ -1,7 +1,7 @@
 """The state directory: `lock child_pid api.sock netns resolv.conf hosts`, as RootlessKit has it.
 
 Whoever holds the lock owns the directory; it is wiped at the start, since a process that was killed could not, and
-removed at the end. The supervisor inherits the lock with its descriptor: the directory is in use until it is gone, too.
+removed at the end. The supervisor is given the lock's descriptors: the directory is in use until it is gone, too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from jubako.errors import JubakoError
 LOCK, CHILD_PID, API_SOCKET, NETNS, RESOLV_CONF, HOSTS = (
     "lock", "child_pid", "api.sock", "netns", "resolv.conf", "hosts",
 )  # fmt: skip
+LOCKS = 2
+"""How many descriptors keep it locked."""
 _LONGEST_SOCKET = 107
 _USE = "use the state directory"
 
@@ -99,10 +101,14 @@ class StateDirectory:
         """What keeps it locked."""
         return tuple(self._locks)
 
+    def adopt(self, locks: tuple[int, ...]) -> None:
+        """Be the one that another process has prepared, whose descriptors `locks` are."""
+        self._locks = list(locks)
+
     def remove(self) -> None:
         """Take it away, and the lock last; whatever cannot be removed is left for the next to wipe. Nothing happens
-        where it is not ours."""
-        if not self._locks:
+        where it is not ours; a temporary one can be nobody else's."""
+        if not self._locks and not self.temporary:
             return
         try:
             for name in sorted(os.listdir(self.path), key=lambda name: name == LOCK):

@@ -130,6 +130,42 @@ def test_chunks_are_put_together() -> None:
         assert goes_on
 
 
+def test_chunks_of_one_byte_end_somewhere() -> None:
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said, goes_on = talk(head, b"1\r\nx\r\n" * LARGEST_BODY)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert not goes_on
+
+
+def test_who_has_said_all_still_hears_the_answers() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        here.sendall(b"GET /a HTTP/1.1\r\n\r\n" * 3)
+        here.shutdown(socket.SHUT_WR)
+        client = Client(there)
+        while client.move(client.events(), answer):
+            pass
+        there.close()
+        assert b"".join(iter(lambda: here.recv(1 << 16), b"")).count(OK) == 3
+
+
+def test_who_does_not_read_fills_no_memory() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.setblocking(False)
+        here.setblocking(False)
+        client = Client(there)
+        large = "x" * 100_000
+        for _ in range(2000):
+            try:
+                here.send(b"GET /a HTTP/1.1\r\n\r\n" * 100)
+            except BlockingIOError:
+                pass
+            assert client.move(client.events(), lambda *_: (200, large))
+            assert len(client.unsent) <= len(large) + 200
+            assert len(client.received) < LARGEST_HEAD + LARGEST_BODY + (1 << 17)
+
+
 def test_a_target_with_a_host_is_a_path() -> None:
     found = Head.read(b"GET http://x/v1/info?a=b HTTP/1.1")
     assert found is not None

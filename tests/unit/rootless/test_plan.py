@@ -33,7 +33,7 @@ def names(asked: RootlessOptions, writer: str = WITH_HELPERS) -> list[str]:
 
 def test_the_smallest_plan() -> None:
     assert names(options()) == [
-        "PrepareState", "CloneKeeper", "BeginStageMaps", "OpenUserNamespace", "CloneChild", "EnterChildUserNamespace",
+        "CloneKeeper", "BeginStageMaps", "PrepareState", "OpenUserNamespace", "CloneChild", "EnterChildUserNamespace",
         "UnshareNamespaces", "JoinStageMaps", "BeginKeeping", "TakeRootIds", "EndWithParent", "SetPropagation",
         "JoinKeeping", "WriteChildPid", "HoldSignals", "BecomeProgram",
     ]  # fmt: skip

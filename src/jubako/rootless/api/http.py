@@ -115,30 +115,34 @@ class Client:
 
     def events(self) -> int:
         """What to wait for: a client that does not read is not read from."""
-        wanted = select.POLLOUT if self.unsent else 0
-        if not self.last and len(self.unsent) < _MOST_UNSENT:
-            wanted |= select.POLLIN
-        return wanted
+        return (select.POLLOUT if self.unsent else 0) | (select.POLLIN if self._has_room() else 0)
 
     def move(self, events: int, answer: Answerer) -> bool:
         """Read, answer and write as far as that goes without waiting; False when the connection is over."""
         self.heard = time.monotonic()
         try:
-            if events & (select.POLLIN | select.POLLHUP | select.POLLERR) and not self.last:
+            if events & (select.POLLIN | select.POLLHUP | select.POLLERR) and self._has_room():
                 data = self.socket.recv(_CHUNK)
-                if not data:
-                    return False
-                self._take(data, answer)
-            if self.unsent:
-                sent = self.socket.send(self.unsent, _socket.MSG_NOSIGNAL)
-                del self.unsent[:sent]
+                if data:
+                    self._take(data)
+                else:  # it may have closed one direction only, and wait for what it has asked for
+                    self.last = True
+            while self._answer_one(answer) or self.unsent:
+                while self.unsent:
+                    sent = self.socket.send(self.unsent, _socket.MSG_NOSIGNAL)
+                    del self.unsent[:sent]
         except BlockingIOError:
             pass
         except OSError:
             return False
         return bool(self.unsent) or not self.last
 
-    def _take(self, data: bytes, answer: Answerer) -> None:
+    def _has_room(self) -> bool:
+        """Whether to read: not beyond what a request may take, and not from a client that does not read itself."""
+        full = len(self.received) > LARGEST_HEAD + LARGEST_BODY or len(self.unsent) >= _MOST_UNSENT
+        return not self.last and not full
+
+    def _take(self, data: bytes) -> None:
         if self.discard:
             dropped = min(self.discard, len(data))
             self.discard -= dropped
@@ -147,12 +151,12 @@ class Client:
                 return
             self._reply(400, {"message": _TOO_LARGE}, None)
         self.received += data
-        while self._answer_one(answer):
-            if self.last or self.discard:
-                return
 
     def _answer_one(self, answer: Answerer) -> bool:
-        """Answer the first request that has come whole; False when there is none yet."""
+        """Answer the first request that has come whole; False when there is none yet. An answer waits until those
+        before it are sent: many requests at once take no more room than one."""
+        if not self.received or self.discard or self.unsent:
+            return False
         end = self.received.find(b"\r\n\r\n")
         if end < 0 or end > LARGEST_HEAD:
             if len(self.received) > LARGEST_HEAD:
@@ -164,9 +168,11 @@ class Client:
             return False
         body, length = self._body(request, end + 4)
         if body is None:
-            if request.expects and not self.continued and not self.discard and not self.last:
+            if request.expects and not self.continued and not self.last:
                 self.continued = True
                 self.unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
+            elif len(self.received) > LARGEST_HEAD + LARGEST_BODY:  # chunks of one byte each
+                self._refuse(_TOO_LARGE)
             return False
         del self.received[:length]
         self.continued = False
@@ -228,12 +234,14 @@ class Client:
         """Answer what cannot be understood; what follows it cannot be, either."""
         self._reply(400, {"message": message}, None)
         self.last = True
+        self.received.clear()
 
     def _reply(self, status: int, document: Any, request: Head | None) -> None:
         body = b"" if document is None else jsontext.dumps(document).encode("utf-8", "surrogateescape")
         kind = "" if document is None else "Content-Type: application/json\r\n"
         if request is not None and not request.keep:
             self.last = True
+            self.received.clear()
             kind += "Connection: close\r\n"
         head = f"HTTP/1.1 {status} {_WORDS.get(status, 'Error')}\r\n{kind}Content-Length: {len(body)}\r\n\r\n"
         self.unsent += head.encode() + (b"" if request is not None and request.method == "HEAD" else body)

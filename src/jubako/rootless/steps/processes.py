@@ -7,6 +7,7 @@ first process of a PID namespace in which all helpers are.
 
 from __future__ import annotations
 
+import _signal
 import os
 
 from jubako.linux import clone
@@ -97,6 +98,7 @@ class EnterUserNamespace(Step):
     needs = ("user",)
 
     def apply(self, slots: Slots) -> None:
+        _end_at_an_interrupt()
         join_user_namespace(slots["user"])
 
     def call(self) -> str:
@@ -140,6 +142,7 @@ class EnterChildUserNamespace(Step):
     needs = ("user",)
 
     def apply(self, slots: Slots) -> None:
+        _end_at_an_interrupt()
         join_user_namespace(slots["user"])
         slots.close("user")
 
@@ -148,6 +151,12 @@ class EnterChildUserNamespace(Step):
 
     def operation(self) -> str:
         return "join the user namespace"
+
+
+def _end_at_an_interrupt() -> None:
+    """Ctrl-C during the start is for the command's process to tell of; its children just end."""
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 @step(actor=INIT)
