@@ -471,7 +471,8 @@ def test_ctrl_z_stops_it_and_fg_lets_it_go_on(jubako: Command, flags: tuple[str,
 
 def test_a_shell_inside_has_job_control(jubako: Command) -> None:
     programs.require("bash")
-    terminal = jubako.terminal("rootless", "bash", "--norc", "--noediting", "-i", env={"PS1": "# ", "HISTFILE": "/dev/null"})
+    shell = ("bash", "--norc", "--noediting", "-i")
+    terminal = jubako.terminal("rootless", *shell, env={"PS1": "# ", "HISTFILE": "/dev/null"})
     terminal.read_until("# ")
     assert "no job control" not in terminal.output
     terminal.send("sleep 60\n")
