@@ -56,8 +56,12 @@ def run(values: Values) -> int:
     if values.remove:
         unpublish_ports(paths, containers[0], tuple(port for text in values.remove for port in parse_publish(text)))
     if values.add:
-        publish_ports(paths, containers[0], tuple(port for text in values.add for port in parse_publish(text)))
-    found = [(one, port) for one in containers for port in published_ports(paths, one)]
+        wanted = tuple(port for text in values.add for port in parse_publish(text))
+        found = [(containers[0], port) for port in publish_ports(paths, containers[0], wanted)]
+    elif values.remove:
+        found = []
+    else:
+        found = [(one, port) for one in containers for port in published_ports(paths, one)]
     if values.port:
         inside, _, protocol = values.port.partition("/")
         found = [(one, port) for one, port in found if (str(port.port), port.protocol) == (inside, protocol or "tcp")]
@@ -65,7 +69,7 @@ def run(values: Values) -> int:
             raise NotFoundError("find the port", values.port, reason="it is not published")
     if values.json:
         print_json([{"Container": one.name, **_plain(port)} for one, port in found])
-    elif not changes:
+    else:
         for one, port in found:
             host = f"{bracketed(port.host_address)}:{port.host_port}"
             if values.port:
