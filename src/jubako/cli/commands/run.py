@@ -26,6 +26,9 @@ COMMAND = Command(
         read-only, with fresh writable /tmp, /home, /root, /run, /var, /srv and /mnt, and nothing of the caller's
         home. One '--' behind the image is dropped. 'host:rw' is the same under a throw-away writable layer.
 
+        The container is connected through pasta or slirp4netns, whichever is installed (JUBAKO_NETWORK or --network says
+        otherwise), and does not reach what listens on the host's loopback.
+
         --ulimit limits each process. Limits of the whole container by control group (--memory, --cpus, --pids-limit and
         the like) are not supported yet: they are refused, or left out with --best-effort.
 
@@ -41,6 +44,8 @@ COMMAND = Command(
         ),
         ("A shell with a terminal.", "jubako run -it busybox sh"),
         ("In the background, removed at its end.", "jubako run -d --rm --name web host -- python3 -m http.server"),
+        ("Port 8080 of the host leads to 80 inside.", "jubako run -d -p 8080:80 host -- python3 -m http.server 80"),
+        ("Reaching one host and nothing else.", "jubako run --network proxy --allow pypi.org host -- ./build"),
         (
             "No new privileges, no capabilities, no writing.",
             "jubako run --cap-drop ALL --read-only host -- ./untrusted",
