@@ -447,7 +447,7 @@ def test_ctrl_c_is_heard_once(jubako: Command, flags: tuple[str, ...]) -> None:
 def test_ctrl_z_stops_it_and_fg_lets_it_go_on(jubako: Command, flags: tuple[str, ...]) -> None:
     programs.require("bash")
     shell = Command(jubako.account, jubako.cwd, (), jubako.env, "bash")
-    terminal = shell.terminal("--norc", "--noediting", "-i", env={"PS1": "$ ", "HISTFILE": ""})
+    terminal = shell.terminal("--norc", "--noediting", "-i", env={"PS1": "$ ", "HISTFILE": "/dev/null"})
     try:
         terminal.read_until(r"\$ ")
         terminal.send(f"{jubako.program} rootless {' '.join(flags)} sh -c 'echo began; exec cat'\n")
@@ -471,7 +471,8 @@ def test_ctrl_z_stops_it_and_fg_lets_it_go_on(jubako: Command, flags: tuple[str,
 
 def test_a_shell_inside_has_job_control(jubako: Command) -> None:
     programs.require("bash")
-    terminal = jubako.terminal("rootless", "bash", "--norc", "--noediting", "-i", env={"PS1": "# ", "HISTFILE": ""})
+    shell = ("bash", "--norc", "--noediting", "-i")
+    terminal = jubako.terminal("rootless", *shell, env={"PS1": "# ", "HISTFILE": "/dev/null"})
     terminal.read_until("# ")
     assert "no job control" not in terminal.output
     terminal.send("sleep 60\n")

@@ -165,7 +165,7 @@ class _Commander:
                 become_root(self.base.ids)
             child, pidfd = clone(CLONE_NEWPID)
             if child == 0:
-                _supervise(name, reservation, there, json.dumps({"revived": reservation.revived}))
+                _supervise(name, reservation, there, json.dumps({"made": reservation.made}))
             reservation.close()
             there.close()
             os.close(pidfd)
@@ -245,28 +245,28 @@ class _Commander:
         made.attach(container.network, life)
         os.close(life)
         made.close()
-        return {"places": [dict(place.__dict__) for place in made.places], "revived": made.revived}
+        return {"places": [dict(place.__dict__) for place in made.places], "made": made.made}
 
     def connect(self, name: str, network: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         from jubako.net.bridge import client
 
         wish = client.Wish(self.networks[network], **{key: _tuple(value) for key, value in options.items()})
-        return [dict(place.__dict__) for place in client.connect(self.paths, self.base, self._id(name), wish)]
+        return [dict(place.__dict__) for place in client.connect(self.paths, self._id(name), wish)]
 
     def disconnect(self, name: str, network: str) -> list[dict[str, Any]]:
         from jubako.net.bridge import client
 
-        return [dict(place.__dict__) for place in client.disconnect(self.paths, self.base, self._id(name), network)]
+        return [dict(place.__dict__) for place in client.disconnect(self.paths, self._id(name), network)]
 
     def neighbours(self) -> list[str]:
         from jubako.net.bridge import client
 
-        return sorted(one.name for one in client.neighbours(self.paths, self.base))
+        return sorted(one.name for one in client.neighbours(self.paths))
 
     def _id(self, name: str) -> str:
         from jubako.net.bridge import client
 
-        return next(one.id for one in client.neighbours(self.paths, self.base) if one.name == name)
+        return next(one.id for one in client.neighbours(self.paths) if one.name == name)
 
     def keeper(self) -> dict[str, int]:
         """By SO_PEERCRED of the keeper's socket, which is its first process's, and /proc."""

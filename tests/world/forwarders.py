@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jubako.errors import JubakoError
 from jubako.linux import caps
+from jubako.linux.clone import owner_namespace
 from jubako.linux.pidfd import host_pid
 from jubako.net.helper import Helper, await_ready, await_true, start_program
 from jubako.net.link import Link, Where
@@ -37,10 +38,13 @@ class Supervisor:
     def open(self, driver: str, options: dict[str, Any]) -> None:
         getattr(self, f"_open_{driver}")(**options)
 
-    def _open_builtin(self, **options: Any) -> None:
+    def _open_builtin(self, through_its_owner: bool = False, **options: Any) -> None:
         from jubako.net.ports.builtin import open_builtin
 
-        self.forwarder = open_builtin(self.where, _LINKS[self.network], **options)
+        where = self.where
+        if through_its_owner:
+            where = Where(where.network, where.directory, owner_namespace(where.network))
+        self.forwarder = open_builtin(where, _LINKS[self.network], **options)
 
     def _open_slirp4netns(self) -> None:
         from jubako.net.ports.slirp4netns import open_slirp4netns

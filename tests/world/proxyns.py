@@ -86,6 +86,7 @@ class ProxiedNamespace:
 
 def main(directory: str, *allow: str) -> None:
     from jubako.linux.clone import CLONE_NEWNET, CLONE_NEWUSER
+    from jubako.linux.pidfd import host_pid
     from jubako.net.drivers.proxy import Driver
     from jubako.net.link import NetworkOptions, Where
 
@@ -109,7 +110,7 @@ def main(directory: str, *allow: str) -> None:
     _serve(_name_server(directory))
     _serve(_listen("127.0.0.1", LOCAL_PORT, _tell("secret of the host's loopback")))
     _serve(_listen("0.0.0.0", OPEN_PORT, _tell("secret of the host")))
-    said = {"inside": inside, "helper": helper.pid, "environment": dict(connection.link.environment)}
+    said = {"inside": inside, "helper": host_pid(helper.program), "environment": dict(connection.link.environment)}
     print(json.dumps(said), flush=True)
     sys.stdin.read()
     helper.end()

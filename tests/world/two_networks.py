@@ -46,6 +46,7 @@ class Place:
         """A new socket there, with a time limit."""
         self.maker.send(json.dumps(["socket", family, kind]).encode())
         _data, (fd,), _flags, _address = socket.recv_fds(self.maker, 64, 1)
+        self.maker.recv(64)  # now nobody else has it
         made = socket.socket(family, kind, fileno=fd)
         made.settimeout(seconds)
         return made
@@ -259,6 +260,7 @@ def _serve(requests: socket.socket) -> None:
         else:
             with socket.socket(*arguments) as made:
                 socket.send_fds(requests, [b"x"], [made.fileno()])
+            requests.send(b"closed here")
 
 
 def _supervise(control: socket.socket, namespace: int, network: str) -> None:

@@ -11,7 +11,7 @@ import time
 
 from jubako.engine import store
 from jubako.engine.cgroups import make_group, plan_group, remove_group
-from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, Join, Request
+from jubako.engine.extras import HOST_OVERLAY, IMAGE, OVERLAY, HostsFiles, Join, Request
 from jubako.engine.files import write_files
 from jubako.engine.prepare import Prepared, layer_directories, prepare
 from jubako.engine.remove import remove_directories, remove_run_directory
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from jubako.engine.network import Network
     from jubako.image.model import Image
     from jubako.net.bridge.client import Reservation
+    from jubako.net.link import Link
 
 
 @record
@@ -161,7 +162,10 @@ class _Launch:
         network = self._find_network()
         link = network.link if network is not None else None
         peer = network_peer(self.paths, self.request.extras.joins)
-        files = write_files(self.run_directory, spec, self.request.extras.hosts, link, peer)
+        hosts = self.request.extras.hosts
+        files = write_files(self.run_directory, spec, hosts, link, peer)
+        if network is not None:  # the same files again, once a server has said the addresses
+            network = replace(network, learned=lambda real: self._write_again(spec, hosts, real))
         joined = self._join_containers(spec)
         spec = self._open_paths(joined)
         self.request = Request(spec, self.request.extras)
@@ -199,6 +203,9 @@ class _Launch:
         network = find_network(self.request.extras)
         return self._reserve(network) if network is not None and network.driver.name == "bridge" else network
 
+    def _write_again(self, spec: Spec, hosts: HostsFiles, link: Link) -> None:
+        write_files(self.run_directory, spec, hosts, link)
+
     def _reserve(self, network: Network) -> Network:
         """The same with places on bridge networks, whose keeper holds them as long as somebody has the connection."""
         from jubako.engine.networks import asked_of, reserve_places, write_places
@@ -208,6 +215,8 @@ class _Launch:
         places = asked_of(self.container)
         self.reservation = reserve_places(self.paths, base, self.container.id, self.container.name, places)
         write_places(self.run_directory, self.reservation.places)
+        for warning in self.reservation.warnings:
+            os.write(2, f"jubako: warning: {warning}\n".encode("utf-8", "surrogateescape"))
         network.driver.take(self.reservation)  # type: ignore[attr-defined]
         return replace(network, link=network.driver.plan())
 

@@ -20,6 +20,8 @@ from jubako.spec.types import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jubako.engine.options import RunOptions
     from jubako.net.bridge.asked import Asked
     from jubako.net.link import Driver
@@ -36,6 +38,8 @@ class Network:
     link: Link
     ports: tuple[PortSpec, ...]
     port_driver: str
+    learned: Callable[[Link], None] | None = None
+    """Told of a link that is not as it was planned; in the supervisor, before the program starts."""
 
     def outside(self) -> Outside | None:
         """A process that stays in the host's user namespace, for a driver whose program is set-uid; None for others."""
@@ -48,7 +52,7 @@ class Network:
 
     def step(self, directory: str, log: str) -> ConnectNetwork:
         """The plan's step; `directory` is the container's run directory, `log` where the log goes."""
-        return ConnectNetwork(self.driver, directory, self.ports, self.port_driver, log)
+        return ConnectNetwork(self.driver, directory, self.ports, self.port_driver, log, self.learned)
 
 
 def build_network(

@@ -37,6 +37,10 @@ PLACES = "networks.json"
 KEY = "networks"
 """In a container's document: what was asked for."""
 _ENDING = ".json"
+_APART = (
+    "containers from before the base user namespace was made anew are on bridges of their own: "
+    "they and this one see each other when they have been started again"
+)
 
 
 def create_network(paths: Paths, name: str = "", *, ignore: bool = False, **wanted: Any) -> Network:
@@ -97,7 +101,7 @@ def inspect_network(paths: Paths, name: str) -> dict[str, Any]:
     """Everything known of the network, as podman shows it, with the containers that are on it now."""
     network = find_network(paths, name)
     containers = {}
-    for neighbour in client.neighbours(paths, running_base(paths)):
+    for neighbour in client.neighbours(paths):
         interfaces = {
             place.device: {
                 "subnets": [{"ipnet": address, "gateway": _gateway(network, address)} for address in place.addresses],
@@ -188,12 +192,17 @@ def reserve_places(
 ) -> client.Reservation:
     """Places for a container that is about to start, and the connection that keeps them (see `client.Reservation`).
 
-    If the keeper was killed, the containers that it had connected are connected again.
+    If the keeper before was killed, the containers that it had connected are connected again first, so that they get
+    the addresses that they had; `warnings` of the reservation says which of them could not be.
     """
+    warnings = []
+    if _have_places(paths, identifier) and not client.is_running(paths, base):
+        warnings = _reconnect_all(paths, base)
+    if client.others(paths, base):
+        warnings.append(_APART)
     wishes = tuple(_wish(paths, place) for place in asked)
     made = client.reserve(paths, base, identifier, name, wishes, uplink)
-    if made.revived:
-        reload_networks(paths, base)
+    made.warnings = tuple(warnings)
     return made
 
 
@@ -222,7 +231,7 @@ def connect_container(paths: Paths, container: store.Container, asked: Asked) ->
     with _Lock(paths):  # so that the network is not removed meanwhile
         wish = _wish(paths, asked)
         if container.running:
-            places = client.connect(paths, running_base(paths), container.id, wish)
+            places = client.connect(paths, container.id, wish)
             write_places(store.run_directory(paths, container.id), places)
         _change_document(container, lambda places: (*places, asked))
 
@@ -240,29 +249,37 @@ def disconnect_container(paths: Paths, container: store.Container, name: str, *,
         raise UsageError("disconnect container", container.name, reason=f"it is not on the network {network}")
     if container.running:
         try:
-            places = client.disconnect(paths, running_base(paths), container.id, network)
+            places = client.disconnect(paths, container.id, network)
             write_places(store.run_directory(paths, container.id), places)
         except NotFoundError:  # the keeper was killed
             pass
     _change_document(container, lambda places: tuple(place for place in places if _resolved(place.network) != network))
 
 
-def reload_networks(paths: Paths, base: Base | None, names: tuple[str, ...] = ()) -> list[str]:
-    """Connect the running containers (those of `names`, or all) that have lost their networks, with the addresses that
-    they had; the ids of those that are connected now."""
+def reload_networks(paths: Paths, base: Base | None, names: tuple[str, ...]) -> None:
+    """Connect running containers that have lost their bridge networks, with the addresses that they had."""
     client.tidy(paths)
-    chosen = [store.find_container(paths, name) for name in names] or store.list_containers(paths)
-    reloaded = []
-    connected = {neighbour.id for neighbour in client.neighbours(paths, base)}
-    for container in chosen:
+    connected = {neighbour.id for neighbour in client.neighbours(paths)}
+    for container in [store.find_container(paths, name) for name in names]:
         if not container.running or not asked_of(container):
-            if names:
-                raise UsageError("reload", container.name, reason="it does not run, or is on no bridge network")
-            continue
+            raise UsageError("reload", container.name, reason="it does not run, or is on no bridge network")
         if container.id not in connected:
             _reconnect(paths, base, container)
-        reloaded.append(container.id)
-    return reloaded
+
+
+def _reconnect_all(paths: Paths, base: Base | None) -> list[str]:
+    """The same for all of them; what went wrong with whom."""
+    from jubako.engine.ports import reload_network
+
+    warnings = []
+    for container in store.list_containers(paths):
+        if container.running and asked_of(container):
+            try:
+                reload_networks(paths, base, (container.id,))
+                reload_network(paths, container)
+            except JubakoError as failure:
+                warnings.append(f"container {container.name} has lost its network: {failure}")
+    return warnings
 
 
 def running_base(paths: Paths) -> Base | None:
@@ -286,19 +303,34 @@ def _reconnect(paths: Paths, base: Base | None, container: store.Container) -> N
         for place in before
     ) or tuple(_wish(paths, place) for place in asked_of(container))
     namespaces = container_namespaces(paths, container)
+    own = _base_of(namespaces, base)
     life = open_process(container.state.monitor, container.state.monitor_start)
     try:
         if life is None or "network" not in namespaces:
             return
-        made = client.reserve(paths, base, container.id, container.name, wishes)
+        made = client.reserve(paths, own, container.id, container.name, wishes)
         try:
             made.attach(namespaces["network"], life)
             write_places(store.run_directory(paths, container.id), made.places)
         finally:
             made.close()
     finally:
+        if own is not None and own is not base:
+            os.close(own.fd)
         for fd in (*namespaces.values(), *((life,) if life is not None else ())):
             os.close(fd)
+
+
+def _base_of(namespaces: dict[str, int], base: Base | None) -> Base | None:
+    """The base that a running container is nested in, which is not the present one if that was made anew since."""
+    from jubako.linux.clone import parent_namespace
+
+    if base is None or "user" not in namespaces:
+        return base
+    if os.path.samestat(os.fstat(namespaces["user"]), os.fstat(base.fd)):
+        return base
+    parent = parent_namespace(namespaces["user"])
+    return replace(base, fd=parent, pid=0)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -385,6 +417,16 @@ def _resolved(name: str) -> str:
 def _wish(paths: Paths, asked: Asked) -> client.Wish:
     network = find_network(paths, asked.network)
     return client.Wish(network, asked.addresses, asked.hardware, asked.aliases, asked.device)
+
+
+def _have_places(paths: Paths, identifier: str) -> bool:
+    """Whether another container has written down places; cheap, since hardly ever one has when a keeper is made."""
+    own = store.run_directory(paths, identifier)
+    try:
+        others = [entry.path for entry in os.scandir(paths.run + "/containers") if entry.path != own]
+    except FileNotFoundError:
+        return False
+    return any(os.path.exists(f"{other}/{PLACES}") for other in others)
 
 
 def _plain(place: client.Place) -> tuple[str, ...]:

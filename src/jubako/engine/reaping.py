@@ -25,6 +25,7 @@ _YOUNG = 60.0  # seconds: a directory without a state may belong to somebody who
 
 def reap(paths: Paths) -> None:
     """Settle every container whose supervisor or maker was killed, and what has no container at all."""
+    _reap_keepers(paths)
     try:
         entries = os.listdir(paths.containers)
     except FileNotFoundError:
@@ -37,6 +38,18 @@ def reap(paths: Paths) -> None:
             _reap_unborn(paths, entry)
     _reap_names(paths)
     _reap_run_directories(paths)
+
+
+def _reap_keepers(paths: Paths) -> None:
+    """What keepers of bridge networks that were killed have left."""
+    try:
+        left = any(name.startswith("bridge-") for name in os.listdir(paths.run))
+    except FileNotFoundError:
+        return
+    if left:
+        from jubako.net.bridge.client import tidy
+
+        tidy(paths)
 
 
 def reap_container(paths: Paths, identifier: str) -> None:

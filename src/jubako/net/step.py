@@ -9,7 +9,9 @@ from jubako.plan.step import SUPERVISOR, Slots, Step, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jubako.net.link import Driver
+    from collections.abc import Callable
+
+    from jubako.net.link import Driver, Link
     from jubako.net.ports.spec import PortSpec
 
 
@@ -24,6 +26,8 @@ class ConnectNetwork(Step):
     port_driver: str = ""
     log: str = ""
     """The directory of the log; empty for none."""
+    learned: Callable[[Link], None] | None = None
+    """Told of a link that turned out to be another than the planned one: its addresses came from a server."""
 
     needs = ("init_pid",)
     produces = ("network",)
@@ -32,7 +36,11 @@ class ConnectNetwork(Step):
         namespace = open_namespace(slots["init_pid"], "network")
         log = f"{self.log}/{LOG}" if self.log else ""
         where = Where(namespace, self.directory, outside=slots.values.get("outside", -1))
-        slots["network"] = Attendant(self.driver, where, self.ports, self.port_driver, log)
+        planned = self.driver.plan()
+        made = Attendant(self.driver, where, self.ports, self.port_driver, log)
+        slots["network"] = made
+        if self.learned is not None and made.connection.link != planned:
+            self.learned(made.connection.link)
 
     def call(self) -> str:
         lines = [*self.driver.explain(), *(f"forward {port}" for port in self.ports)]

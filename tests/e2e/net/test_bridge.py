@@ -321,10 +321,10 @@ def test_a_killed_keeper_is_told_of_and_the_next_container_finds_another(bridges
     answer = bridges.inside("one", "lookup", gateway, "one", 1, "udp", UNREACHABLE)
     assert isinstance(answer, str), answer
     two = bridges.start("two", "back", addresses=[gateway.rpartition(".")[0] + ".99"])
-    assert two["revived"]
+    assert two["made"]
     again = bridges.ask("reconnect", name="one", networks=["back"])
     assert again["places"] == one["places"]
-    assert not again["revived"]
+    assert not again["made"]
     assert bridges.inside("two", "lookup", gateway, "one")["values"] == [_address(one)]
     assert bridges.inside("two", "tcp", _address(one), PORT) == f"one {_address(two)}"
     bridges.kill("one")  # whose connection is not its supervisor's any more
@@ -432,3 +432,13 @@ def test_who_asks_too_much_is_not_answered_and_others_are(host: Host, command: C
     kept = bridges.inside("evil", "hold", gateway, 20)
     assert kept == 8
     assert bridges.inside("db", "lookup", gateway, "db", 1, "tcp")["values"] == [_address(db)]
+
+
+@pytest.mark.root
+def test_the_machines_root_has_bridge_networks_without_a_base(host: Host, command: Callable[..., Bridges]) -> None:
+    bridges = command(host)
+    gateway = bridges.network("back")["subnets"][0]["gateway"]
+    db, web = bridges.start("db", "back"), bridges.start("web", "back")
+    assert bridges.inside("web", "lookup", gateway, "db")["values"] == [_address(db)]
+    assert bridges.inside("web", "tcp", _address(db), PORT) == f"db {_address(web)}"
+    assert bridges.inside("web", "tcp", INTERNET, INTERNET_PORT) == f"internet {HOST}"

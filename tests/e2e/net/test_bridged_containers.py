@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,51 @@ def test_a_killed_keeper_is_missed_and_reload_restores_addresses(serve: Callable
     jubako("network", "reload", "--all", check=True)
     assert get(jubako, "other", "http://web/") == 0
     assert (settings(jubako, "web")["IPAddress"], settings(jubako, "web")["Lost"]) == (before, [])
+
+
+def test_the_next_container_brings_a_killed_keeper_back_for_all(serve: Callable[..., None], jubako: Command) -> None:
+    serve("web", "--network", "bridge")
+    before = settings(jubako, "web")["IPAddress"]
+    for pid in _keeper_pids():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: settings(jubako, "web")["Lost"] == ["keeper"])
+    jubako("ps", check=True)  # which tidies up, and must not make anybody forget
+    serve("other", "--network", "bridge")
+    assert get(jubako, "other", "http://web/") == 0
+    assert settings(jubako, "web")["IPAddress"] == before
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root has no base")
+def test_a_base_made_anew_is_told_of_and_older_containers_keep_their_networks(
+    serve: Callable[..., None], jubako: Command, run: Run
+) -> None:
+    jubako("network", "create", "late", check=True)
+    serve("web", "--network", "bridge")
+    serve("other", "--network", "bridge")
+    before = settings(jubako, "web")["IPAddress"]
+    jubako("system", "shutdown", "--force", check=True)
+    told = run("--network", "bridge", "host", "--", "getent", "hosts", "web")
+    assert (told.exit_code, "bridges of their own" in told.stderr) == (2, True), told
+    assert get(jubako, "other", "http://web/") == 0
+    jubako("network", "connect", "late", "web", check=True)
+    (late,) = jubako("network", "inspect", "late", check=True).json
+    assert [one["name"] for one in late["containers"].values()] == ["web"]
+    for pid in _keeper_pids():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: settings(jubako, "web")["Lost"] == ["keeper"])
+    jubako("network", "reload", "--all", check=True)
+    assert get(jubako, "other", "http://web/") == 0
+    assert settings(jubako, "web")["IPAddress"] == before
+
+
+def test_nothing_stays_of_a_command_that_is_killed_at_any_moment(jubako: Command, directories: Directories) -> None:
+    for number in range(12):
+        running = jubako.start("run", "--rm", "--network", "bridge", "host", "--", "sleep", "0.2")
+        try:
+            running.wait(0.03 * number)
+        except subprocess.TimeoutExpired:
+            running.kill()
+        assert eventually(lambda: not keepers(directories) and not _keeper_pids())
 
 
 def _keeper_pids() -> list[int]:

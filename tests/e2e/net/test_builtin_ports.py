@@ -96,6 +96,15 @@ def test_without_any_device_inside_clients_keep_their_addresses_too() -> None:
         assert asker.recv(100) == b"question"
 
 
+def test_the_namespace_may_be_entered_through_the_user_namespace_that_owns_it() -> None:
+    with make_world() as world:
+        world.open(through_its_owner=True)
+        server = world.inside.listen("0.0.0.0", 80)
+        world.add("", 8080, 80)
+        client = world.remote.connect(HOST[0], 8080)
+        assert server.accept()[1] == client.getsockname()
+
+
 def test_a_client_on_the_hosts_loopback_is_never_taken_for_a_local_one(world: World) -> None:
     for address in ("0.0.0.0", "127.0.0.1"):
         with world.inside.listen(address, 80) as server:
@@ -266,6 +275,7 @@ def test_the_end_of_a_worker_ends_its_connections_only() -> None:
         server = world.inside.listen("0.0.0.0", 80)
         world.add("", 8080, 80)
         pairs = [pair(world, server) for _ in range(8)]
+        assert all(echoes(client, inside) for client, inside in pairs)  # now each is where it will stay
         plane = world.helpers()[0]
         workers = children(plane)
         assert len(workers) == 2

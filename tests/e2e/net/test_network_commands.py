@@ -76,7 +76,7 @@ def test_what_was_asked_for_is_what_is_there(network: Network) -> None:
         (("ls", "--filter", "scope=x"), "unknown filter"),
         (("connect", "nobody", "nothing"), "no such container"),
         (("disconnect", "nobody", "nothing"), "no such container"),
-        (("reload",), "name containers, or add --all"),
+        (("reload",), "CONTAINER is missing"),
         (("prune",), "add --force"),
     ],
 )

@@ -65,7 +65,7 @@ def mount_at(built: Spec, target: str) -> Mount | None:
         {"image": "host", "command": ("ls",)},
         {"privileged": True, "tty": True, "read_only": True},
         {"volume": ("/:/host:ro",), "tmpfs": ("/t",), "ulimit": ("core=0",), "time_offset": ("boottime=5",)},
-        {"pid": "host", "ipc": "host", "uts": "host", "network": "host", "cgroupns": "host", "userns": "host"},
+        {"pid": "host", "ipc": "host", "uts": "host", "network": ("host",), "cgroupns": "host", "userns": "host"},
         {"memory": "1g", "cpus": "1.5", "sysctl": ("net.ipv4.ip_forward=1",), "annotation": ("a=b",)},
     ],
 )
@@ -240,7 +240,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"shm_size": "big"}, "read --shm-size 'big': 'big' is not a size"),
     ({"sysctl": ("kernel.panic=1",)}, "read --sysctl 'kernel.panic=1': belongs to the whole machine"),
     ({"sysctl": ("net/../kernel/panic=1",)}, "belongs to the whole machine"),
-    ({"sysctl": ("net.ipv4.ip_forward=1",), "network": "host"}, "needs a network namespace of the container's own"),
+    ({"sysctl": ("net.ipv4.ip_forward=1",), "network": ("host",)}, "needs a network namespace of the container's own"),
     ({"add_host": ("web",)}, "read --add-host 'web': must be NAME:ADDRESS"),
     ({"add_host": ("web:one",)}, "read --add-host 'web:one': 'one' is not an IP address"),
     ({"add_host": ("web\nevil:1.2.3.4",)}, "must be NAME:ADDRESS"),
@@ -442,7 +442,7 @@ def test_every_namespace_is_the_containers_own() -> None:
         ({"pid": "host"}, "pid"),
         ({"ipc": "host"}, "ipc"),
         ({"uts": "host"}, "uts"),
-        ({"network": "host"}, "network"),
+        ({"network": ("host",)}, "network"),
         ({"cgroupns": "host"}, "cgroup"),
         ({"userns": "host"}, "user"),
         ({"ns": ("net=host",)}, "network"),
@@ -458,7 +458,7 @@ def test_a_namespace_is_joined_by_its_path() -> None:
 
 
 def test_another_containers_namespace_is_named_beside_the_document() -> None:
-    options = {"network": "container:web", "pid": "container:db", "userns": "container:web"}
+    options = {"network": ("container:web",), "pid": "container:db", "userns": "container:web"}
     assert set(extras(**options).joins) == {Join("network", "web"), Join("pid", "db"), Join("user", "web")}
     assert Namespace("network") in spec(**options).linux.namespaces
 

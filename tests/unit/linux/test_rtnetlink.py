@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import shutil
 import subprocess
@@ -93,3 +94,34 @@ def test_an_index_is_found_by_name() -> None:
         return []
 
     assert in_child(look, BOTH) == [1, "none0", []]
+
+
+@needs_ip
+def test_answers_from_a_port_are_led_to_lo_and_nothing_else_is() -> None:
+    client, own = _socket.inet_pton(_socket.AF_INET, "198.51.100.7"), _socket.inet_pton(_socket.AF_INET, "127.0.0.1")
+
+    def look() -> list[Any]:
+        ip("link", "set", "lo", "up")
+        rtnetlink.add_port_rule(_socket.AF_INET, _socket.IPPROTO_UDP, (8000, 8009), 1234, 77)
+        rtnetlink.add_local_route(_socket.AF_INET, client, 1234, own)
+        rtnetlink.add_local_route(_socket.AF_INET, client, 1234, own)  # again is no error
+        found = ip("route", "get", "198.51.100.7", "ipproto", "udp", "sport", "8009")
+        rules = ip("rule")
+        missed = subprocess.run(("ip", "route", "get", "198.51.100.7", "ipproto", "udp", "sport", "8010")).returncode
+        rtnetlink.remove_local_route(_socket.AF_INET, client, 1234)
+        rtnetlink.remove_port_rule(_socket.AF_INET, _socket.IPPROTO_UDP, (8000, 8009), 1234, 77)
+        left = "1234" in ip("rule") or "198.51" in ip("route", "show", "table", "all")
+        return ["local 198.51.100.7 dev lo" in found, "src 127.0.0.1" in found, "77:" in rules, missed != 0, left]
+
+    assert in_child(look, BOTH) == [True, True, True, True, False]
+
+
+@needs_ip
+def test_a_rule_that_is_there_is_not_made_twice() -> None:
+    def look() -> int:
+        rtnetlink.add_port_rule(_socket.AF_INET6, _socket.IPPROTO_TCP, (80, 80), 1234, 77)
+        with pytest.raises(FileExistsError):
+            rtnetlink.add_port_rule(_socket.AF_INET6, _socket.IPPROTO_TCP, (80, 80), 1234, 77)
+        return ip("-6", "rule").count("1234")
+
+    assert in_child(look, BOTH) == 1

@@ -98,7 +98,7 @@ COMMAND = Command(
         ("With an /etc of its own to write to.", "jubako rootless --copy-up=/etc bash"),
         (
             "With a network of its own, and ports that are published by rootlessctl.",
-            "jubako rootless --net=pasta --copy-up=/etc --port-driver=builtin bash",
+            "jubako rootless --net=pasta --port-driver=builtin bash",
         ),
     ),
     interspersed=False,

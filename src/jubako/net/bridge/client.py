@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 
-from jubako.errors import JubakoError
+from jubako.errors import JubakoError, NotFoundError
 from jubako.linux import scm
 from jubako.net.bridge import wire
-from jubako.net.bridge.keeper import UPLINK, KeeperLock, keeper_directory, start_keeper
+from jubako.net.bridge.keeper import KeeperLock, keeper_directory, remove_keeper_directory, start_keeper
 from jubako.net.bridge.network import dump_network
 from jubako.net.link import Link
 from jubako.paths import make_run_directories
@@ -68,10 +68,11 @@ class Reservation:
     """A connection to the keeper, and what it has promised. A forked child may go on with it; whoever does not, closes
     it: the container is on its networks until the last copy is closed."""
 
-    def __init__(self, socket: scm.Socket, answer: dict[str, Any], revived: bool = False) -> None:
+    def __init__(self, socket: scm.Socket, answer: dict[str, Any], made: bool = False) -> None:
         self.socket = socket
-        self.revived = revived
-        """Whether the keeper was made anew just now, because the one before was killed."""
+        self.made = made
+        """Whether the keeper was made just now."""
+        self.warnings: tuple[str, ...] = ()
         self._learn(answer)
 
     def _learn(self, answer: dict[str, Any]) -> None:
@@ -85,6 +86,8 @@ class Reservation:
 
     def link(self) -> Link:
         """The same as a network driver would say it."""
+        if not self.places:  # it was taken off the last one
+            return Link("bridge")
         first = self.places[0]
         return Link(
             "bridge",
@@ -139,34 +142,48 @@ def reserve(
     return _ask_keeper(paths, base, request)
 
 
-def connect(paths: Paths, base: Base | None, identifier: str, wish: Wish) -> tuple[Place, ...]:
-    """Put a running container on one more network; all its places. Raises `NotFoundError` if it is on none now."""
-    return _change(paths, base, {"do": "add", "id": identifier, **_said((wish,), None)})
+def connect(paths: Paths, identifier: str, wish: Wish) -> tuple[Place, ...]:
+    """Put a running container on one more network; all its places. Raises `NotFoundError` if no keeper knows it."""
+    return _change(paths, {"do": "add", "id": identifier, **_said((wish,), None)})
 
 
-def disconnect(paths: Paths, base: Base | None, identifier: str, network: str) -> tuple[Place, ...]:
+def disconnect(paths: Paths, identifier: str, network: str) -> tuple[Place, ...]:
     """Take a running container from a network; the places that it still has."""
-    return _change(paths, base, {"do": "remove", "id": identifier, "network": network})
+    return _change(paths, {"do": "remove", "id": identifier, "network": network})
 
 
-def neighbours(paths: Paths, base: Base | None) -> list[Neighbour]:
-    """Who is on bridge networks now."""
-    socket = _connect(keeper_directory(paths, base))
+def neighbours(paths: Paths) -> list[Neighbour]:
+    """Who is on bridge networks now, whichever base they are of."""
+    return [one for directory in keeper_directories(paths) for one in _neighbours(directory)]
+
+
+def keeper_directories(paths: Paths) -> list[str]:
+    """Where keepers are, or have been. There is more than one if the base was made anew while containers ran."""
+    try:
+        return [f"{paths.run}/{name}" for name in sorted(os.listdir(paths.run)) if name.startswith("bridge-")]
+    except FileNotFoundError:
+        return []
+
+
+def _neighbours(directory: str) -> list[Neighbour]:
+    socket = _connect(directory)
     if socket is None:
         return []
-    found: list[Neighbour] = []
     try:
-        more = True
-        while more:
-            answer = _ask(socket, {"do": "members", "after": len(found)})
-            more = answer["more"]
-            found += [
-                Neighbour(one["id"], one["name"], tuple(map(load_place, one["ports"]))) for one in answer["members"]
-            ]
+        return [Neighbour(one["id"], one["name"], tuple(map(load_place, one["ports"]))) for one in _members(socket)]
     except ConnectionResetError:  # it ends, since nobody is left
         return []
     finally:
         socket.close()
+
+
+def _members(socket: scm.Socket) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    more = True
+    while more:
+        answer = _ask(socket, {"do": "members", "after": len(found)})
+        more = answer["more"]
+        found += answer["members"]
     return found
 
 
@@ -178,23 +195,28 @@ def is_running(paths: Paths, base: Base | None) -> bool:
     return socket is not None
 
 
+def others(paths: Paths, base: Base | None) -> bool:
+    """Whether a keeper of another base is there."""
+    own = keeper_directory(paths, base)
+    found = [_connect(directory) for directory in keeper_directories(paths) if directory != own]
+    for socket in found:
+        if socket is not None:
+            socket.close()
+    return any(socket is not None for socket in found)
+
+
 def tidy(paths: Paths) -> None:
     """Remove what keepers that were killed have left on disk."""
-    from jubako.net.bridge.router import remove_keeper_directory
-
-    try:
-        names = [name for name in os.listdir(paths.run) if name.startswith("bridge-")]
-    except FileNotFoundError:
-        return
-    if not names:
+    directories = keeper_directories(paths)
+    if not directories:
         return
     lock = KeeperLock(paths)
     lock.take()
     try:
-        for name in names:
-            socket = _connect(f"{paths.run}/{name}")
+        for directory in directories:
+            socket = _connect(directory)
             if socket is None:
-                remove_keeper_directory(f"{paths.run}/{name}", UPLINK)
+                remove_keeper_directory(directory)
             else:
                 socket.close()
     finally:
@@ -205,15 +227,15 @@ def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> Res
     """What the keeper gives, which is made if there is none. One that ends just now answers nothing: then there is
     another try."""
     directory = keeper_directory(paths, base)
-    revived = False
+    made = False
     for _ in range(_TRIES):
         found = _connect(directory)
         if found is None:
-            found, stale = _make(paths, base, directory)
-            revived = revived or stale
+            found, new = _make(paths, base, directory)
+            made = made or new
         socket = found
         try:
-            return Reservation(socket, _ask(socket, request), revived)
+            return Reservation(socket, _ask(socket, request), made)
         except ConnectionResetError:
             socket.close()
         except BaseException:
@@ -223,14 +245,15 @@ def _ask_keeper(paths: Paths, base: Base | None, request: dict[str, Any]) -> Res
 
 
 def _make(paths: Paths, base: Base | None, directory: str) -> tuple[scm.Socket, bool]:
-    """A connection to a new keeper, and whether an earlier one was killed; or to one that another has just made."""
+    """A connection to a new keeper, and True; or to one that another has just made."""
     make_run_directories(paths)
     lock = KeeperLock(paths)
     lock.take()
     try:
         socket = _connect(directory)
-        killed = socket is None and os.path.exists(f"{directory}/{wire.SOCKET}")
-        return socket or start_keeper(paths, base, directory), killed
+        if socket is not None:
+            return socket, False
+        return start_keeper(paths, base, directory), True
     finally:
         lock.release()
 
@@ -258,20 +281,19 @@ def _ask(socket: scm.Socket, request: dict[str, Any], descriptors: tuple[int, ..
     raise ConnectionResetError
 
 
-def _change(paths: Paths, base: Base | None, request: dict[str, Any]) -> tuple[Place, ...]:
-    from jubako.errors import NotFoundError
-
-    socket = _connect(keeper_directory(paths, base))
-    if socket is None:
-        raise NotFoundError("find container", request["id"][:12], reason="it is on no bridge network now")
-    try:
-        return tuple(load_place(entry) for entry in _ask(socket, request)["ports"])
-    except ConnectionResetError:
-        raise JubakoError(
-            "change the networks of container", request["id"][:12], reason="the keeper has ended"
-        ) from None
-    finally:
-        socket.close()
+def _change(paths: Paths, request: dict[str, Any]) -> tuple[Place, ...]:
+    for directory in keeper_directories(paths):
+        socket = _connect(directory)
+        if socket is None:
+            continue
+        try:
+            if any(one["id"] == request["id"] for one in _members(socket)):
+                return tuple(load_place(entry) for entry in _ask(socket, request)["ports"])
+        except ConnectionResetError:  # it ends, since nobody is left
+            pass
+        finally:
+            socket.close()
+    raise NotFoundError("find container", request["id"][:12], reason="it is on no bridge network now")
 
 
 def _said(wishes: tuple[Wish, ...], uplink: NetworkOptions | None) -> dict[str, Any]:

@@ -129,10 +129,11 @@ def _leave(paths: Paths, base: Base | None, directory: str, ready: int, first: s
             set_title("jubako: keeper of bridge networks")
             _Keeper(paths, directory, ready, first).run()
     except OSError as failure:
-        os.write(ready, f"make\0{failure.errno or 0}\0{failure.filename or ''}".encode("utf-8", "surrogateescape"))
+        remove_keeper_directory(directory)
+        tell(ready, f"make\0{failure.errno or 0}\0{failure.filename or ''}")
     except JubakoError as failure:
-        text = f"{failure.operation} {failure.subject}\0{failure.errno}\0{failure.reason}"
-        os.write(ready, text.encode("utf-8", "surrogateescape"))
+        remove_keeper_directory(directory)
+        tell(ready, f"{failure.operation} {failure.subject}\0{failure.errno}\0{failure.reason}")
     finally:
         os._exit(0)
 
@@ -254,6 +255,28 @@ class _Keeper:
         try:
             wire.send(self.control, document)
         except OSError:  # the router has ended, which is heard next
+            pass
+
+
+def tell(ready: int, text: str) -> None:
+    """Say `text` to whoever starts the keeper; he may have been killed, which is no reason to leave anything."""
+    try:
+        os.write(ready, text.encode("utf-8", "surrogateescape"))
+    except BrokenPipeError:
+        pass
+
+
+def remove_keeper_directory(directory: str) -> None:
+    """Remove what a keeper has made on disk."""
+    for place in (f"{directory}/{UPLINK}", directory):
+        try:
+            for name in os.listdir(place):
+                try:
+                    os.unlink(f"{place}/{name}")
+                except (FileNotFoundError, IsADirectoryError):
+                    pass
+            os.rmdir(place)
+        except FileNotFoundError:
             pass
 
 

@@ -16,6 +16,7 @@ from jubako.linux import scm
 from jubako.linux.netlink import set_link_up
 from jubako.linux.rlimit import get_rlimit, set_rlimit
 from jubako.net.bridge import wire
+from jubako.net.bridge.keeper import remove_keeper_directory, tell
 from jubako.net.bridge.members import Member
 from jubako.net.bridge.names import NameServer
 from jubako.net.bridge.network import load_network
@@ -47,10 +48,11 @@ def run_router(
         router = Router(paths, directory, listener, control)
         router.connections[first.fileno()] = first
     except (JubakoError, OSError) as failure:
+        remove_keeper_directory(directory)
         text = str(failure).replace("\n", "; ")
-        os.write(ready, f"start\0000\0{text}".encode("utf-8", "surrogateescape"))
+        tell(ready, f"start\0000\0{text}")
         return 1
-    os.write(ready, b"+")
+    tell(ready, "+")
     os.close(ready)
     router.serve()
     return 0
@@ -311,7 +313,7 @@ class Router:
 
     def _try_to_end(self) -> None:
         """End, unless somebody is just coming: who finds no keeper takes the lock before he makes one."""
-        from jubako.net.bridge.keeper import UPLINK, KeeperLock
+        from jubako.net.bridge.keeper import KeeperLock
 
         lock = KeeperLock(self.paths)
         if not lock.take(wait=False):
@@ -321,19 +323,5 @@ class Router:
         poller.register(self.listener.fileno(), select.POLLIN)
         while poller.poll(0):  # he gets no answer, and tries again
             scm.accept(self.listener).close()
-        remove_keeper_directory(self.directory, UPLINK)
+        remove_keeper_directory(self.directory)
         self.over = True
-
-
-def remove_keeper_directory(directory: str, uplink: str) -> None:
-    """Remove what a keeper has made on disk."""
-    for place in (f"{directory}/{uplink}", directory):
-        try:
-            for name in os.listdir(place):
-                try:
-                    os.unlink(f"{place}/{name}")
-                except (FileNotFoundError, IsADirectoryError):
-                    pass
-            os.rmdir(place)
-        except FileNotFoundError:
-            pass

@@ -6,6 +6,8 @@ apart are set, and the name server listens.
 
 from __future__ import annotations
 
+import time
+
 from jubako.errors import JubakoError, UsageError
 from jubako.linux.rtlinks import Links, open_socket, random_hardware
 from jubako.net.bridge.firewall import Firewall, Gate, Uplink
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 LARGEST_MTU = 65520
 _LOOPBACK = 1
+_GONE_SECONDS = 2.0
 
 
 class Bridge:
@@ -143,8 +146,11 @@ class Switch:
         bridge = port.bridge
         self.counter += 1
         name = f"jv{self.counter}"
-        if there.has(port.device):
-            raise JubakoError("make the device", port.device, reason="the container has one of this name")
+        deadline = time.monotonic() + _GONE_SECONDS
+        while there.has(port.device):  # perhaps one of a keeper that was killed, which the kernel takes away meanwhile
+            if time.monotonic() > deadline:
+                raise JubakoError("make the device", port.device, reason="the container has one of this name")
+            time.sleep(0.01)
         port.index = self.links.add_pair(name, bridge.index, namespace, port.device, port.hardware, bridge.mtu)
         self.links.pin(port.index, port.hardware)
         self.sysctl.try_to_set(f"net/ipv6/conf/{name}/disable_ipv6", "1")

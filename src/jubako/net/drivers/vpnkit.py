@@ -65,6 +65,7 @@ class Vpnkit:
         helpers: list[Helper] = []
         socket = None
         try:
+            _remove(directory)  # of a supervisor that was killed
             path = f"/proc/self/fd/{directory}/{_SOCKET}"  # a socket's address holds no more than 107 bytes
             helpers.append(start_program(self._command(path), keep=(directory,)))
             socket = _reach(path, helpers[0])

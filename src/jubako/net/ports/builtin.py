@@ -49,7 +49,6 @@ def open_builtin(where: Where, link: Link, *, transparent: bool = True, workers:
     keep = (far.fileno(), writer, where.network, *((where.user,) if where.user >= 0 else ()))
     try:
         helpers.append(start_function("the port driver's connector", connector, keep=keep))
-        await_ready(helpers[0], reader)
         helpers.append(
             start_function(
                 "the port driver",
@@ -57,6 +56,7 @@ def open_builtin(where: Where, link: Link, *, transparent: bool = True, workers:
                 keep=(far_control.fileno(), near.fileno()),
             )
         )
+        await_ready(helpers[0], reader)
         await_ready(helpers[1], control.fileno())
     except BaseException:
         control.close()

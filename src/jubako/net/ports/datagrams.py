@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 90.0
 MOST_CLIENTS = 1024
 """Of one published port."""
-_MOST_WAITING = 32
+_MOST_WAITING = 8
 """Datagrams of a new client, until there is a socket for it inside."""
 _DEAF_SECONDS = 5.0
 """Without an answer for so long, who sends on is led anew: the server may listen at another address by now, and the

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from jubako.net.ports.loop import Loop
 
 _F_SETPIPE_SZ = 1031
-LARGE = (1 << 20, 1 << 18)
-MOST_LARGE = 16
-"""Of one process: 16 MiB of the 64 that all pipes of a user may have."""
+LARGE = (1 << 18, 1 << 17)
+MOST_LARGE = 32
+"""Of one process: 8 MiB of the 64 that all pipes of a user may have."""
 _MOST_FREE = 32
 _RETRY_SECONDS = 0.2
 
@@ -95,11 +95,9 @@ class Pipes:
 
     def take(self, large: bool) -> Pipe | None:
         """An empty pipe, large if there may be one; None where no descriptors are left."""
-        for kept in (self.free[large], self.free[not large]):
-            if kept and (kept is self.free[large] or self.large >= MOST_LARGE or not self.may_grow or not large):
-                return kept.pop()
-        pipe = self._make()
-        if pipe and large and self.may_grow and self.large < MOST_LARGE:
+        kept = self.free[large] or self.free[not large]
+        pipe = kept.pop() if kept else self._make()
+        if pipe and large and not pipe.large and self.may_grow and self.large < MOST_LARGE:
             self.may_grow = pipe.grow()
             self.large += pipe.large
         return pipe

@@ -185,7 +185,9 @@ class _Connection:
             if pipe is None:
                 pipe = flow.pipe = self.pump.pipes.take(flow.busy > 3)
                 if pipe is None:
-                    self.pump.pipes.budget.wait(self._go_on)
+                    if not self.queued:
+                        self.queued = True
+                        self.pump.pipes.budget.wait(self._go_on)
                     return False
             try:
                 flow.held = splice(source.fd, pipe.writer, _AT_ONCE, flags=_FLAGS)

@@ -83,6 +83,20 @@ class Slirp4netnsForwarder:
         self._ask("remove_hostfwd", {"id": self.numbers[port]}, f"stop publishing {port}")
         del self.numbers[port]
 
+    def listed(self) -> tuple[PortSpec, ...]:
+        """What slirp4netns itself says that it forwards, whoever has asked for it."""
+        entries = self._ask("list_hostfwd", {}, "list published ports")["entries"]
+        return tuple(
+            PortSpec(
+                str(entry["host_addr"]),
+                int(entry["host_port"]),
+                str(entry["guest_addr"]),
+                int(entry["guest_port"]),
+                str(entry["proto"]),
+            )
+            for entry in entries
+        )
+
     def close(self) -> None:
         """Remove all ports, if slirp4netns is still there; it is not ours to end."""
         for port in list(self.numbers):
