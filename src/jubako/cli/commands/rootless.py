@@ -146,6 +146,10 @@ def run(values: Values) -> int:
     try:
         return start.run(options)
     except JubakoError as failure:
+        if values.debug:
+            import traceback
+
+            traceback.print_exception(failure)
         raise _with_remedy(failure) from failure
 
 

@@ -19,7 +19,7 @@ COMMAND = Command(
     flags=(
         Flag(("--socket",), "the api.sock of a state directory; $ROOTLESSKIT_STATE_DIR/api.sock if not given",
              metavar="FILE", completes="file"),
-        Flag(("--debug",), "print where an error came from", SWITCH),
+        Flag(("--debug",), "taken and not needed", SWITCH, hidden=True),
         Flag(("-v", "--version"), "print the version and end", SWITCH),
     ),
     arguments=(
