@@ -236,7 +236,6 @@ def test_passwd_and_group_files_that_are_hostile(rootfs: Path, run: Run) -> None
         (("--ns", "net"), ()),
         (("--pid", "sideways"), ("sideways",)),
         (("--pid", "container:nosuch"), ("nosuch",)),
-        (("--network", "bridge"), ("bridge", "not supported yet")),
         (("--nosuch",), ("--nosuch",)),
         (("-Q",), ("-Q",)),
         (("--hostname", "two words"), ()),

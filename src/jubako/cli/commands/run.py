@@ -26,7 +26,7 @@ COMMAND = Command(
         read-only, with fresh writable /tmp, /home, /root, /run, /var, /srv and /mnt, and nothing of the caller's
         home. One '--' behind the image is dropped. 'host:rw' is the same under a throw-away writable layer.
 
-        The container is connected through pasta or slirp4netns, whichever is installed (JUBAKO_NETWORK or --network says
+        It is connected through pasta or slirp4netns, whichever is installed (JUBAKO_NETWORK or --network says
         otherwise), and does not reach what listens on the host's loopback.
 
         --ulimit limits each process. Limits of the whole container by control group (--memory, --cpus, --pids-limit and
