@@ -123,7 +123,7 @@ def machine(account: Account) -> Machine:
 @pytest.fixture
 def clean(machine: Machine) -> Iterator[None]:
     """Fails the test if a process, mount, namespace, cgroup, device, file or descriptor is new on the machine."""
-    before = machine.look()
+    before = machine.before()
     yield
     left = machine.left_since(before)
     if left:

@@ -77,6 +77,13 @@ class Machine:
         self.accounts = accounts
         self.top = int(os.environ.get("JUBAKO_TEST_REAPER", os.getpid()))
 
+    def before(self) -> Traces:
+        """A look ahead of a test. What there is by then is put aside, so that no later look has to go through all of it
+        for lost objects that hold descriptors."""
+        found = self.look()
+        gc.freeze()
+        return found
+
     def look(self) -> Traces:
         gc.collect()
         processes = {pid: entry for pid, entry in _processes() if entry.state not in "ZX"}
@@ -85,7 +92,7 @@ class Machine:
         mine = family - pauses
         return Traces(
             {
-                "process": {f"{pid} {processes[pid].command} (started at {processes[pid].started})" for pid in mine},
+                "process": {f"{pid} {_command(pid)} (started at {processes[pid].started})" for pid in mine},
                 "namespace": {line for pid in mine for line in _namespaces(pid)} - set(_namespaces(os.getpid())),
                 "mount": set(_mounts("self")),
                 "mount in the base": {line for pid in pauses for line in _mounts(pid)},
@@ -115,7 +122,6 @@ class _Process:
     parent: int
     state: str
     started: int
-    command: str
 
 
 def _processes() -> Iterator[tuple[int, _Process]]:
@@ -123,14 +129,20 @@ def _processes() -> Iterator[tuple[int, _Process]]:
         if not name.isdigit():
             continue
         try:
-            data = Path("/proc", name, "stat").read_text(errors="replace")
-            command = Path("/proc", name, "cmdline").read_bytes()
+            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+                fields = file.read(4096).rpartition(b") ")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        head, _, tail = data.rpartition(") ")
-        fields = tail.split()
-        shown = command.replace(b"\0", b" ").decode(errors="replace").strip()[:120] or head.partition("(")[2]
-        yield int(name), _Process(int(fields[1]), fields[0], int(fields[19]), shown)
+        yield int(name), _Process(int(fields[1]), fields[0].decode(), int(fields[19]))
+
+
+def _command(pid: int) -> str:
+    """The process's words, or its name where it has none."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return words[:120] or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return "(it has ended)"
 
 
 def _descendants(processes: dict[int, _Process], top: int) -> set[int]:
