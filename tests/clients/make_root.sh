@@ -5,7 +5,7 @@
 set -eu
 release=trixie
 clients="podman crun conmon netavark aardvark-dns passt slirp4netns fuse-overlayfs catatonit uidmap buildah criu
-    containerd runc docker.io docker-cli slurmd slurmctld slurm-client munge
+    containerd runc docker.io docker-cli slurmd slurmctld slurm-client munge docker-registry
     busybox-static iproute2 iptables nftables procps python3"
 
 stamp=$(cksum <"$0")

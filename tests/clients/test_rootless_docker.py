@@ -12,8 +12,8 @@ from world import client
 from world.account import Account
 from world.box import eventually
 from world.command import Command
-from world.daemons import end
-from world.house import House
+from world.daemons import end, registry
+from world.house import ADDRESS, House
 
 SCRIPT = "/usr/share/docker.io/contrib/dockerd-rootless.sh"
 
@@ -31,7 +31,10 @@ def daemon(
         "DOCKER_HOST": f"unix://{where}.sock",
     }
     words = tuple(f"{name}={value}" for name, value in environment.items())
-    flags = ("--storage-driver=vfs", f"--exec-root={where}-exec", f"--pidfile={where}.pid", "--log-level=warn")
+    flags = (
+        "--storage-driver=vfs", f"--exec-root={where}-exec", f"--pidfile={where}.pid", "--log-level=warn",
+        f"--insecure-registry={ADDRESS}:5000",
+    )  # fmt: skip
     log = house.scratch / "rootless-docker.log"
     with open(log, "wb") as output:
         running = subprocess.Popen(
@@ -98,3 +101,16 @@ def test_an_image_is_built(daemon: Command, house: House, ordinary_account: Acco
         assert daemon("run", "--rm", "made", "stat", "-c", "%u", "/built", check=True).stdout == "1000\n"
     finally:
         daemon("rmi", "made", check=True)
+
+
+def test_images_go_to_a_registry_and_come_back(daemon: Command, house: House) -> None:
+    with registry(house) as place:
+        name = f"{place}/some/busybox:1"
+        daemon("tag", "busybox", name, check=True)
+        try:
+            daemon("push", "--quiet", name, check=True)
+            daemon("rmi", name, check=True)
+            daemon("pull", "--quiet", name, check=True)
+            assert daemon("run", "--rm", name, "echo", "pulled", check=True).stdout == "pulled\n"
+        finally:
+            daemon("rmi", name)

@@ -25,7 +25,8 @@ def containerd(house: House, runtime: str, ordinary_account: Account) -> Iterato
     """`ctr` as the account, in the fake root in which its own containerd runs."""
     home, where = f"{ordinary_account.home}/containerd", f"{ordinary_account.runtime_directory}/containerd"
     state = f"{where}-rootlesskit"
-    script = f'mkdir -p {home} {where} && exec containerd --address {where}/s --root {home} --state {where}/state'
+    script = "rm -f /run/containerd && "  # that of the house's root, in the copy of /run
+    script += f"mkdir -p {home} {where} && exec containerd --address {where}/s --root {home} --state {where}/state"
     log = house.scratch / "rootless-containerd.log"
     with open(log, "wb") as output:
         running = subprocess.Popen(
@@ -61,9 +62,10 @@ def test_podman_runs_containers_in_a_fake_root(
     place = f"{ordinary_account.home}/podman-in-rootless"
     podman = f"podman --root {place}/root --runroot {place}/run --tmpdir {place}/tmp --storage-driver vfs"
     podman += " --cgroup-manager cgroupfs"
-    script = "rm /run/lock && mkdir /run/lock && "  # netavark's, which in /run's copy is still the host's
+    # What is the host's still in the copies: netavark's lock, and podman's of another user in /dev/shm.
+    script = "rm /run/lock && mkdir /run/lock && mount -t tmpfs tmpfs /dev/shm && "
     script += f"{podman} load -q -i {archive} && {podman} run --rm --cgroups=disabled --network host --pids-limit=-1"
-    script += " busybox sh -c 'id -u; cat /proc/self/uid_map; exit 6'"
+    script += " localhost/busybox sh -c 'id -u; cat /proc/self/uid_map; exit 6'"
     rootlesskit = client.client(house, ordinary_account, "rootlesskit")
     try:
         result = rootlesskit(*NETWORK, "sh", "-c", script)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from world.house import House
+from world.house import ADDRESS, House
 
 _START_SECONDS = 30
 
@@ -81,6 +81,21 @@ def dockerd(house: House, runtime: str) -> Iterator[None]:
     _write(house, "etc/docker/daemon.json", json.dumps(configuration))
     with _daemon(house, "dockerd", "--log-level", "warn", ready=("docker", "version")):
         yield
+
+
+@contextmanager
+def registry(house: House) -> Iterator[str]:
+    """A registry of images that speaks plain HTTP at the house's own address; that and the port."""
+    configuration = {
+        "version": "0.1",
+        "log": {"level": "warn"},
+        "storage": {"filesystem": {"rootdirectory": "/tmp/registry"}},
+        "http": {"addr": f"{ADDRESS}:5000"},
+    }
+    _write(house, "etc/docker/registry/config.yml", json.dumps(configuration))
+    ready = ("busybox", "wget", "-qO-", f"http://{ADDRESS}:5000/v2/")
+    with _daemon(house, "docker-registry", "serve", "/etc/docker/registry/config.yml", ready=ready):
+        yield f"{ADDRESS}:5000"
 
 
 @contextmanager

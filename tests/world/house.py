@@ -18,6 +18,8 @@ from pathlib import Path
 from world.account import Account, subordinate_ids
 from world.cgroup import GROUPS, cgroup2_mount
 
+ADDRESS = "192.0.2.1"
+"""The house's own address, besides loopback."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # $1: the root file system, $2: a directory for the house. Runs in the new namespaces, as their first process.

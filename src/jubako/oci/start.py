@@ -5,6 +5,8 @@ Nothing of the plan is needed here: the container's own process has it.
 
 from __future__ import annotations
 
+import time
+
 from jubako.errors import JubakoError, UsageError
 from jubako.linux import scm
 from jubako.oci.state import CREATED, Container, State
@@ -14,6 +16,9 @@ from jubako.waiting import SOCKET, START
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+_MOMENT = 2.0
+"""Seconds; it is microseconds, unless the machine is overwhelmed."""
 
 
 def start(container: Container) -> State:
@@ -26,6 +31,7 @@ def start(container: Container) -> State:
         if status != CREATED:
             raise UsageError("start container", container.id, reason=f"cannot start a container that is {status}")
         _let_go_on(container)
+        _await_program(container, state)
         if '"poststart"' in state.hooks:
             _run_poststart_hooks(container, state)
         return state
@@ -47,6 +53,14 @@ def _let_go_on(container: Container) -> None:
         ) from failure
     if isinstance(message, Failed):
         raise message.error()
+
+
+def _await_program(container: Container, state: State) -> None:
+    """Wait until everybody sees that it has started: execve(2) closes the connection a moment before the lock
+    `waiting`, and who looked in between would take it for created."""
+    deadline = time.monotonic() + _MOMENT
+    while container.status(state) == CREATED and time.monotonic() < deadline:
+        time.sleep(0.0002)
 
 
 def _run_poststart_hooks(container: Container, state: State) -> None:

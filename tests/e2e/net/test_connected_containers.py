@@ -167,3 +167,20 @@ def test_nonsense_is_refused_with_the_flag(flags: tuple[str, ...], words: str, r
     assert told.exit_code == 125
     assert words in told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_names_are_as_asked_for(run: Run) -> None:
+    asked = ("--dns", "192.0.2.53", "--dns-search", "example.org", "--dns-option", "ndots:3")
+    more = ("--add-host", "db:10.1.2.3")
+    told = run("--network", "slirp4netns", *asked, *more, "host", "--", "cat", "/etc/resolv.conf", "/etc/hosts")
+    assert "nameserver 192.0.2.53\nsearch example.org\noptions ndots:3\n" in told.stdout
+    assert "10.1.2.3\tdb\n" in told.stdout
+    assert "10.0.2.3" not in told.stdout
+
+
+def test_the_host_gateway_is_the_host(run: Run, host_server: int) -> None:
+    reachable = REACHES_HOST["slirp4netns"]
+    told = run("--network", reachable, "--add-host", "db:host-gateway", "host", "--", *reach("db", host_server))
+    assert told.stdout == "of the host\n", told
+    refused = run("--network", "none", "--add-host", "db:host-gateway", "host", "--", "true")
+    assert (refused.exit_code, "host-gateway" in refused.stderr) == (125, True), refused

@@ -142,7 +142,7 @@ ROOTLESSKIT = {
 
 @pytest.mark.parametrize("text", ROOTLESSKIT)
 def test_a_port_of_rootlesskit_is_read_and_written_back(text: str) -> None:
-    assert parse_rootlesskit(text) == ROOTLESSKIT[text]
+    assert parse_rootlesskit(text) == (ROOTLESSKIT[text],)
     assert format_rootlesskit(ROOTLESSKIT[text]) == text
 
 
@@ -161,7 +161,8 @@ REFUSED_ROOTLESSKIT = {
     "127.0.0.1:8080:65536/tcp": "not from 1 to 65535",
     "127.0.0.1::80/tcp": "port is empty",
     "127.0.0.1:8080:/tcp": "port is empty",
-    "127.0.0.1:1-2:1-2/tcp": "not a number",
+    "127.0.0.1:1-2:1-3/tcp": "range has 2 ports",
+    "127.0.0.1:2-1:1-2/tcp": "run backwards",
     "127.0.0.1:8080:x:80/tcp": "'x' is not a numeric address",
     "127.0.0.1:8080:80/tcp6": "does not go with tcp6",
     "[::1]:8080:80/udp4": "does not go with udp4",
@@ -189,3 +190,12 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         except UsageError:
             continue
         assert read
+
+
+def test_a_range_of_the_fake_roots_is_as_many_ports() -> None:
+    assert parse_rootlesskit("127.0.0.1:8080-8081:80-81/udp") == (
+        PortSpec("127.0.0.1", 8080, "", 80, "udp"),
+        PortSpec("127.0.0.1", 8081, "", 81, "udp"),
+    )
+    with pytest.raises(UsageError, match="range has 3 ports"):
+        parse_rootlesskit("127.0.0.1:8080-8082:80-81/udp")

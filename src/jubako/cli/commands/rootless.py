@@ -230,7 +230,7 @@ def _ports(given: tuple[str, ...]) -> tuple[PortSpec, ...]:
         return ()
     from jubako.net.ports.parse import parse_rootlesskit
 
-    return tuple(parse_rootlesskit(part) for value in given for part in value.split(","))
+    return tuple(port for value in given for part in value.split(",") for port in parse_rootlesskit(part))
 
 
 def release() -> str:

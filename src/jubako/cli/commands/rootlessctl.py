@@ -119,7 +119,7 @@ def _list(asked: Values, client: Client) -> None:
 def _add(asked: Values, client: Client) -> None:
     from jubako.net.ports.parse import parse_rootlesskit
 
-    for port in [parse_rootlesskit(text) for text in asked.ports]:
+    for port in [port for text in asked.ports for port in parse_rootlesskit(text)]:
         entry = client.add_port(port)
         if asked.json:
             _print_json(entry)

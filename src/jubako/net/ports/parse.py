@@ -11,12 +11,16 @@ import _socket
 from jubako.errors import UsageError
 from jubako.net.ports.spec import PortSpec
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MOST_IN_RANGE = 4096
 """Each port of a range is a listening socket, and rules in the container."""
 
 _PUBLISH = "publish a port"
 _FORM = "[IP:]HOST[-HOST]:CONTAINER[-CONTAINER][/tcp|udp], CONTAINER or IP::CONTAINER; IPv6 in brackets"
-_FORM_ROOTLESSKIT = "IP:PORT[:CHILD-IP]:PORT/PROTOCOL, as 0.0.0.0:8080:80/tcp; IPv6 in brackets"
+_FORM_ROOTLESSKIT = "IP:PORT[:CHILD-IP]:PORT/PROTOCOL, a port or a range, as 0.0.0.0:8080:80/tcp; IPv6 in brackets"
 
 
 def parse_publish(value: str) -> tuple[PortSpec, ...]:
@@ -33,14 +37,12 @@ def parse_publish(value: str) -> tuple[PortSpec, ...]:
         outside = [0] * len(inside)
     else:
         outside = list(_range(value, rest[0], "host port"))
-    if len(outside) != len(inside):
-        reason = f"the host's range has {len(outside)} ports and the container's {len(inside)}"
-        raise _refused(value, reason, "give both the same length")
-    return tuple(PortSpec(address, host, "", port, protocol) for host, port in zip(outside, inside, strict=True))
+    return tuple(PortSpec(address, host, "", port, protocol) for host, port in _pairs(value, outside, list(inside)))
 
 
-def parse_rootlesskit(value: str) -> PortSpec:
-    """One port as RootlessKit's `--publish` and `rootlessctl add-ports` have it. Raises `UsageError`."""
+def parse_rootlesskit(value: str) -> tuple[PortSpec, ...]:
+    """A port as RootlessKit's `--publish` and `rootlessctl add-ports` have it, or, beyond that, a range on both sides.
+    Raises `UsageError`."""
     known = ("tcp", "tcp4", "tcp6", "udp", "udp4", "udp6")
     if "/" not in value:
         raise _refused(value, "the protocol is missing", _FORM_ROOTLESSKIT)
@@ -50,7 +52,10 @@ def parse_rootlesskit(value: str) -> PortSpec:
         raise _refused(value, f"it has {len(parts)} parts", _FORM_ROOTLESSKIT)
     address = check_address(value, parts[0], protocol)
     child = check_address(value, parts[2], protocol) if len(parts) == 4 else ""
-    return PortSpec(address, _port(value, parts[1], "port"), child, _port(value, parts[-1], "port"), protocol)
+    outside, inside = _range(value, parts[1], "port"), _range(value, parts[-1], "port")
+    return tuple(
+        PortSpec(address, host, child, port, protocol) for host, port in _pairs(value, list(outside), list(inside))
+    )
 
 
 def format_rootlesskit(port: PortSpec) -> str:
@@ -131,6 +136,13 @@ def _range(value: str, text: str, what: str) -> range:
     if high - low >= MOST_IN_RANGE:
         raise _refused(value, f"{high - low + 1} ports are too many", f"at most {MOST_IN_RANGE} at a time")
     return range(low, high + 1)
+
+
+def _pairs(value: str, outside: list[int], inside: list[int]) -> Iterator[tuple[int, int]]:
+    if len(outside) != len(inside):
+        reason = f"the host's range has {len(outside)} ports and the container's {len(inside)}"
+        raise _refused(value, reason, "give both the same length")
+    return zip(outside, inside, strict=True)
 
 
 def _port(value: str, text: str, what: str) -> int:
