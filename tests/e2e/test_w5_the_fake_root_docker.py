@@ -32,6 +32,7 @@ def docker(account: Account, docker_archive: Path, tmp_path_factory: pytest.Temp
         "PATH": f"{jubako.parent}:{os.environ['PATH']}:/usr/sbin:/sbin",
         "XDG_RUNTIME_DIR": str(place), "XDG_DATA_HOME": f"{place}/data", "DOCKER_HOST": f"unix://{place}/docker.sock",
         "DOCKERD_ROOTLESS_ROOTLESSKIT_NET": "slirp4netns", "DOCKER_CONFIG": f"{place}/client",
+        "XDG_CONFIG_HOME": f"{place}/config",
     }  # fmt: skip
     log = place / "log"
     flags = ("--storage-driver=vfs", f"--exec-root={place}/exec", f"--pidfile={place}/pid", "--log-level=warn")
