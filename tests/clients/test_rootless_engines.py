@@ -62,8 +62,8 @@ def test_podman_runs_containers_in_a_fake_root(
     place = f"{ordinary_account.home}/podman-in-rootless"
     podman = f"podman --root {place}/root --runroot {place}/run --tmpdir {place}/tmp --storage-driver vfs"
     podman += " --cgroup-manager cgroupfs"
-    # What is the host's still in the copies: netavark's lock, and podman's of another user in /dev/shm.
-    script = "rm /run/lock && mkdir /run/lock && mount -t tmpfs tmpfs /dev/shm && "
+    # Nothing of the house's own podman: its state below /run, its locks below /run and in /dev/shm.
+    script = "mount -t tmpfs tmpfs /run && mkdir /run/lock && mount -t tmpfs tmpfs /dev/shm && "
     script += f"{podman} load -q -i {archive} && {podman} run --rm --cgroups=disabled --network host --pids-limit=-1"
     script += " localhost/busybox sh -c 'id -u; cat /proc/self/uid_map; exit 6'"
     rootlesskit = client.client(house, ordinary_account, "rootlesskit")

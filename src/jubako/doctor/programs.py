@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jubako.doctor.finding import NOTE, Finding, ok
 from jubako.doctor.remedies import Packages, install, same
+from jubako.net.programs import OFF_PATH
 from jubako.record import record
 
 TYPE_CHECKING = False
@@ -45,19 +46,10 @@ PROGRAMS = (
 )
 """newuidmap and newgidmap have checks of their own (`jubako.doctor.ids`)."""
 
-_PLACES = {
-    "lxc-user-nic": (
-        "/usr/libexec/lxc/lxc-user-nic",
-        "/usr/lib/lxc/lxc-user-nic",
-        "/usr/lib/x86_64-linux-gnu/lxc/lxc-user-nic",
-    )
-}
-"""Set-uid helpers that distributions keep off PATH."""
-
 
 def find(host: Host, name: str) -> str | None:
     """The program's path, also where it lies off PATH."""
-    for path in _PLACES.get(name, ()):
+    for path in OFF_PATH.get(name, ()):
         if host.exists(path):
             return path
     return host.which(name)

@@ -12,7 +12,7 @@ PACKAGES = {
     "vpnkit": "vpnkit",
     "lxc-user-nic": "lxc",
 }
-_OFF_PATH: dict[str, tuple[str, ...]] = {
+OFF_PATH: dict[str, tuple[str, ...]] = {
     "lxc-user-nic": (
         "/usr/libexec/lxc/lxc-user-nic",
         "/usr/lib/lxc/lxc-user-nic",
@@ -26,7 +26,7 @@ _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def find_program(name: str, known: str = "") -> str:
     """The absolute path of the program `name` (a name or a path). `known` is the helper that it stands for, where the
     user has named another file. Raises `NotFoundError` with the package's name."""
-    for path in _OFF_PATH.get(name, ()) + _candidates(name):
+    for path in OFF_PATH.get(name, ()) + _candidates(name):
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     package = PACKAGES.get(known or name, "")

@@ -146,7 +146,7 @@ class Keeper:
         name = self.options.port_driver
         forwarder: PortForwarder | None = None
         if name not in (NONE, IMPLICIT):
-            from jubako.rootless.forwarding import open_forwarder
+            from jubako.net.ports.forward import open_forwarder
 
             forwarder = open_forwarder(name, where, connection, transparent=self.options.source_transparent)
             self.helpers += forwarder.helpers

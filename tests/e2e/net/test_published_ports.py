@@ -62,9 +62,16 @@ def ask(address: str, port: int, kind: int = socket.SOCK_STREAM) -> str:
     with socket.socket(family, kind) as client:
         client.settimeout(10)
         client.connect((address, port))
-        if kind == socket.SOCK_DGRAM:
+        if kind == socket.SOCK_STREAM:
+            return client.recv(99).decode()
+        client.settimeout(1)
+        for _ in range(20):  # a datagram may be lost
             client.send(b"?")
-        return client.recv(99).decode()
+            try:
+                return client.recv(99).decode()
+            except TimeoutError:
+                continue
+        raise TimeoutError
 
 
 def free_ports(count: int) -> int:

@@ -13,14 +13,14 @@ PORT_DRIVERS = ("builtin", "slirp4netns", "implicit")
 
 
 def open_forwarder(
-    name: str, where: Where, connection: Connection, given: tuple[PortSpec, ...] = ()
+    name: str, where: Where, connection: Connection, given: tuple[PortSpec, ...] = (), *, transparent: bool = True
 ) -> PortForwarder:
     """The forwarder `name` for a network that is connected; it forwards nothing yet. `given` are the ports that pasta
-    was started with."""
+    was started with; `transparent` keeps the clients' addresses, where the driver can."""
     if name == "builtin":
         from jubako.net.ports.builtin import open_builtin
 
-        return open_builtin(where, connection.link)
+        return open_builtin(where, connection.link, transparent=transparent)
     if name == "slirp4netns":
         from jubako.net.ports.slirp4netns import open_slirp4netns
 
