@@ -119,7 +119,14 @@ def network_choice(host: Host) -> dict[str, Any]:
     else:
         name = next((program for program in ("pasta", "slirp4netns") if found[program]), "proxy")
         why = found[name] or "" if name != "proxy" else "neither pasta nor slirp4netns is installed"
+    filters = find(host, "nft") or find(host, "iptables")
+    uplink = found["pasta"] or found["slirp4netns"]
     drivers = [
+        {
+            "name": "bridge",
+            "available": bool(filters),
+            "why": f"{filters} for its rules, {uplink or 'nothing'} for its way out" if filters else "install nftables",
+        },
         *(
             {"name": program, "available": bool(found[program]), "why": found[program] or f"install {package}"}
             for program, package in programs
