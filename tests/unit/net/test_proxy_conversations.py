@@ -435,11 +435,11 @@ def test_who_goes_away_leaves_no_descriptor_behind(proxy):
             client.sendall(data)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()  # with a reset
-        deadline = time.monotonic() + SECONDS
-        while (opened.tally.connections or len(os.listdir("/proc/self/fd")) > before) and time.monotonic() < deadline:
+        deadline, settled = time.monotonic() + SECONDS, False
+        while not settled and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert opened.tally.connections == 0
-    assert len(os.listdir("/proc/self/fd")) <= before
+            settled = not opened.tally.connections and len(os.listdir("/proc/self/fd")) <= before
+    assert settled, (opened.tally.connections, before)
 
 
 def test_what_is_counted_and_said_is_bounded(proxy):

@@ -66,14 +66,12 @@ class Resolver:
 
     def look_up(self, loop: Loop, name: str, deadline: float) -> Task[list[Place]]:
         """The addresses of `name`. Raises `LookupFailed`."""
-        known = self._answers.get(name)
-        if known is not None and known[0] > now():
-            return _given(known[1])
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         question = None
         try:
             question = self._ask(name, bell)
-            yield {bell: READ}, deadline
+            if not question.is_answered:
+                yield {bell: READ}, deadline
         finally:
             loop.release(bell)
             with self._lock:
@@ -86,6 +84,11 @@ class Resolver:
 
     def _ask(self, name: str, bell: int) -> _Question:
         with self._lock:
+            known = self._answers.get(name)
+            if known is not None and known[0] > now():
+                answered = _Question(name)
+                answered.answer, answered.is_answered = known[1], True
+                return answered
             question = self._questions.get(name)
             if question is None:
                 if len(self._questions) >= self._most:
