@@ -637,9 +637,7 @@ def test_where_user_namespaces_are_forbidden_the_error_has_the_remedy(jubako: Co
 
 def test_the_original_and_ours_leave_and_tell_the_same(jubako: Command, tmp_path: Path) -> None:
     """What is compared: the files of the state directory, their kinds, and what the command finds."""
-    original = "/usr/bin/rootlesskit"
-    if not os.path.exists(original):
-        pytest.skip("rootlesskit is not installed (package rootlesskit)")
+    original = programs.require("/usr/bin/rootlesskit", "rootlesskit")
     script = "cd $ROOTLESSKIT_STATE_DIR; stat -c '%n %F' *; id; env | grep ^ROOTLESSKIT; pwd; cat /proc/self/uid_map;"
     script += " find /etc -maxdepth 1 -name '[a-q]*' -printf '%f %y\n' | sort; cat /etc/resolv.conf;"
     script += " ls -d /etc/.ro* | wc -l"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -149,9 +148,7 @@ def test_ports_come_and_go_by_the_client(jubako: Command, shared: FakeRoot) -> N
 def test_the_original_client_talks_to_ours(jubako: Command, shared: FakeRoot) -> None:
     program = programs.require("rootlessctl", "rootlesskit")
     if Path(program).resolve().parent == Path(jubako.program).resolve().parent:
-        program = "/usr/bin/rootlessctl"
-        if not os.path.exists(program):
-            pytest.skip("rootlessctl is not installed (package rootlesskit)")
+        program = programs.require("/usr/bin/rootlessctl", "rootlesskit")
     original = Command(jubako.account, jubako.cwd, (), jubako.env, program)
     ours = named(jubako, "rootlessctl")
     flag = f"--socket={shared.state}/api.sock"

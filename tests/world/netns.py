@@ -40,6 +40,24 @@ UNREACHABLE = 0.3
 """Seconds for which a probe waits for an answer that it should not get. What counts is what the other side heard."""
 
 
+def lives(pid: int) -> bool:
+    """Whether the process has not ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether `condition()` becomes true within the time that everything here gets."""
+    until = time.monotonic() + ALLOWANCE
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 class Host:
     """The host and the internet. `resolv_conf` is what the host's programs read as /etc/resolv.conf. Without `base`
     (for root only) there is no user namespace around it, as for containers of the machine's root."""

@@ -54,21 +54,29 @@ def plan_files(
 
 def _hosts(name: str, hosts: HostsFiles, own_network: bool, link: Link | None, peer: str) -> str:
     added = hosts.added
-    if link is not None or any(address == "host-gateway" for address, _names in added):
+    if any(address == "host-gateway" for address, _names in added):
+        added = _with_host_gateway(added, own_network, link)
+    if link is not None:
         from jubako.net import resolv
-        from jubako.net.link import Link
 
-        known = link if link is not None else Link("none" if own_network else "host", shared=not own_network)
-        gateway = resolv.host_address_for(known, resolv.own_addresses() if known.addresses or known.shared else ())
-        if known.shared and not gateway:
-            gateway = next(iter(resolv.own_addresses()), "")
-        added = resolv.with_host_gateway(added, gateway)
-        if link is not None:
-            return resolv.hosts(link, _read("/etc/hosts"), name=name, added=added, host_address=link.host)
+        return resolv.hosts(link, _read("/etc/hosts"), name=name, added=added, host_address=link.host)
     text = _HOSTS if own_network else _read(f"{peer or '/etc'}/hosts") or _HOSTS
     if name and own_network:
         text += f"127.0.1.1\t{name}\n"
     return text + "".join(f"{address}\t{' '.join(names)}\n" for address, names in added)
+
+
+def _with_host_gateway(
+    added: tuple[tuple[str, tuple[str, ...]], ...], own_network: bool, link: Link | None
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """`added` with the host's address in the place of `host-gateway`; its devices are asked for it only here."""
+    from jubako.net import resolv
+    from jubako.net.link import Link
+
+    known = link if link is not None else Link("none" if own_network else "host", shared=not own_network)
+    own = resolv.own_addresses() if known.addresses or known.shared else ()
+    gateway = resolv.host_address_for(known, own) or (next(iter(own), "") if known.shared else "")
+    return resolv.with_host_gateway(added, gateway)
 
 
 def _resolv_conf(hosts: HostsFiles, own_network: bool, link: Link | None, peer: str) -> str:

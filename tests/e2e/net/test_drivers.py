@@ -6,7 +6,6 @@ One suite for all: a new driver is one more `Case`. What a driver cannot do by i
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,8 @@ from world.netns import (
     UNREACHABLE,
     Host,
     Supervisor,
+    eventually,
+    lives,
 )
 from world.programs import require
 
@@ -104,22 +105,6 @@ def connected(supervisor: Supervisor, run: Path, **options: object) -> dict[str,
     return made
 
 
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + ALLOWANCE
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 # --- what is inside ---------------------------------------------------------------------------------------------------
 
 
@@ -158,8 +143,6 @@ def test_a_datagram_larger_than_the_way_outside_gets_there(case: Case, superviso
 
 
 def test_ipv6_works_where_it_is_asked_for(case: Case, supervisor: Supervisor, run: Path) -> None:
-    if not case.ipv6:
-        pytest.skip("this driver has no IPv6")
     made = connected(supervisor, run, **case.options(ipv6=True))
     assert made["link"]["addresses"] == ["10.0.2.100/24", "fd00::100/64"]
     assert "fd00::100/64" in supervisor.inside("device", "tap0")["addresses"]

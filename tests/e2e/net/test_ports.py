@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ import pytest
 
 from jubako.errors import JubakoError
 from jubako.net.ports.spec import PortSpec
+from jubako.net.programs import PACKAGES
+from world.programs import require
 from world.two_networks import HOST, REMOTE, World, make_world
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -25,8 +26,8 @@ PORTS_OF_PASTA = [["", 8080, "", 80, "tcp"], ["", 5353, "", 53, "udp"]]
 def any_driver(request: pytest.FixtureRequest) -> Iterator[World]:
     """A world with TCP port 8080 of the host published to 80, and UDP port 5353 to 53."""
     name, *without = str(request.param).split(" ", 1)
-    if name != "builtin" and shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
+    if name != "builtin":
+        require(name, PACKAGES[name])
     with make_world("lo" if without else {"builtin": "veth"}.get(name, "none")) as world:
         world.driver = str(request.param)
         if name == "pasta":
@@ -163,8 +164,8 @@ def test_a_port_that_was_not_published_is_closed(any_driver: World) -> None:
 @pytest.fixture(params=("builtin", "slirp4netns"))
 def changing(request: pytest.FixtureRequest) -> Iterator[World]:
     """A world with a driver whose ports can be changed at run time."""
-    if request.param != "builtin" and shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+    if request.param != "builtin":
+        require(request.param)
     with make_world("veth" if request.param == "builtin" else "none") as made:
         made.driver = request.param
         made.open(request.param)
@@ -245,8 +246,7 @@ def test_slirp4netns_says_that_it_has_no_ipv6() -> None:
 
 
 def test_pasta_says_that_its_ports_are_known_at_its_start() -> None:
-    if shutil.which("pasta") is None:
-        pytest.skip("pasta is not installed")
+    require("pasta", PACKAGES["pasta"])
     with make_world("none") as world:
         world.open("pasta", ports=PORTS_OF_PASTA)
         assert world.add("", 0, 80) == PortSpec("", 8080, "", 80, "tcp")

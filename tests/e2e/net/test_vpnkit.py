@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 
 from world import vpnkit_peer
 from world.netns import (
-    ALLOWANCE,
     ANSWERS,
     HOST,
     INTERNET,
@@ -28,6 +26,8 @@ from world.netns import (
     UNREACHABLE,
     Host,
     Supervisor,
+    eventually,
+    lives,
 )
 
 ADDRESS, ROUTER, LOOPBACK = "192.168.65.3/24", "192.168.65.1", "192.168.65.2"
@@ -70,22 +70,6 @@ def connect(supervisor: Supervisor, program: str, run: Path) -> Callable[..., di
 
 
 Connect = Callable[..., dict[str, Any]]
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + ALLOWANCE
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_the_device_inside_is_as_planned(connect: Connect, supervisor: Supervisor) -> None:
